@@ -1,0 +1,3 @@
+//! Claviger: a username and a password in, an opaque token out.
+
+pub mod config;
