@@ -1,10 +1,31 @@
 //! The settings of the service: plain data, and how it is loaded.
+//!
+//! [`fn@load`] merges the sources into a [`Config`]; later ones win: built-in defaults, one TOML file, the environment, flags.
+//! `setting.rs` lists every key once, and the parsing, `config.example.toml`, `config show` and the table in
+//! `docs/configuration.md` all follow from that list. To add a key: a field here and in `Default`, a line there, a rule in
+//! `validate.rs`.
 
+mod document;
+mod environment;
+mod file;
+mod load;
+mod report;
+mod setting;
+mod url;
+mod validate;
+mod value;
+
+pub use document::{example, show, show_json, table};
+pub use environment::Environment;
+pub use load::{Loaded, Sources, load};
+pub use report::{ConfigError, Origin};
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// Everything that can be set. Built-in defaults, a TOML file, the environment and flags are merged into one of these;
 /// nothing else in the service reads the environment.
@@ -114,13 +135,31 @@ pub struct Password {
     pub queue: Option<usize>,
     /// The longest wait for a worker.
     pub queue_timeout: Duration,
+    /// The most memory, in MiB, that a hash from elsewhere may need to be verified. One such hash is verified at a time.
+    pub foreign_max_mib: u32,
 }
 
 /// Section `limits`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Whether logins are throttled.
+    ///
+    /// This and the two rates are read and validated so that a deployment can set them now; the throttle itself comes with a
+    /// later version.
     pub enabled: bool,
+    /// Attempts to log in with one username.
+    pub login_per_user: Rate,
+    /// Attempts to log in from one address.
+    pub login_per_ip: Rate,
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many times, at least once.
+    pub count: u32,
+    /// Within which time.
+    pub per: Duration,
 }
 
 /// Section `bootstrap`.
@@ -137,8 +176,11 @@ pub struct Bootstrap {
 pub struct Telemetry {
     /// Unset: text in dev mode, JSON in production.
     pub log_format: Option<LogFormat>,
-    /// Filter directives as in `RUST_LOG`. Unset: `debug` in dev mode, `info` in production.
+    /// Filter directives as in `RUST_LOG`. Unset: see [`Config::log_filter`].
     pub log_level: Option<String>,
+    /// The `OTEL_*` variables as they stand, by name, without those that are empty. Secret, since
+    /// `OTEL_EXPORTER_OTLP_HEADERS` carries credentials. They are the environment's only: no file or flag sets them.
+    pub otel: BTreeMap<String, SecretString>,
 }
 
 /// How log lines are written.
@@ -173,7 +215,7 @@ impl Default for Config {
             },
             tokens: Tokens {
                 url: SecretString::from("memory:"),
-                ttl: Duration::from_secs(24 * 60 * 60),
+                ttl: Duration::from_hours(24),
                 key_prefix: String::new(),
                 timeout: Duration::from_secs(1),
                 pool_size: 16,
@@ -186,10 +228,81 @@ impl Default for Config {
                 workers: None,
                 queue: None,
                 queue_timeout: Duration::from_secs(2),
+                foreign_max_mib: 128,
             },
-            limits: Limits { enabled: true },
+            limits: Limits {
+                enabled: true,
+                login_per_user: Rate {
+                    count: 20,
+                    per: Duration::from_mins(15),
+                },
+                login_per_ip: Rate {
+                    count: 100,
+                    per: Duration::from_mins(15),
+                },
+            },
             bootstrap: Bootstrap::default(),
-            telemetry: Telemetry { log_format: None, log_level: None },
+            telemetry: Telemetry {
+                log_format: None,
+                log_level: None,
+                otel: BTreeMap::new(),
+            },
         }
+    }
+}
+
+impl Config {
+    /// Whether `/docs` is served.
+    pub fn docs(&self) -> bool {
+        self.server.docs.unwrap_or(self.mode == Mode::Dev)
+    }
+
+    /// What the start does about the schema's version. `database.schema_version` overrides it.
+    pub fn migrate(&self) -> MigrateMode {
+        let automatic = self.mode == Mode::Dev || self.database.is_sqlite();
+        self.database.migrate.unwrap_or(if automatic {
+            MigrateMode::Auto
+        } else {
+            MigrateMode::Check
+        })
+    }
+
+    /// How log lines are written.
+    pub fn log_format(&self) -> LogFormat {
+        self.telemetry.log_format.unwrap_or(match self.mode {
+            Mode::Dev => LogFormat::Text,
+            Mode::Prod => LogFormat::Json,
+        })
+    }
+
+    /// Which events are logged, as filter directives.
+    ///
+    /// Debug level in dev mode is for this crate only: at that level database and HTTP libraries write so much that nobody
+    /// would find our own lines, and nobody has checked that theirs hold no secret.
+    pub fn log_filter(&self) -> &str {
+        self.telemetry
+            .log_level
+            .as_deref()
+            .unwrap_or(match self.mode {
+                Mode::Dev => "info,claviger=debug",
+                Mode::Prod => "info",
+            })
+    }
+
+    /// The same settings, with what depends on the mode filled in.
+    fn resolved(&self) -> Self {
+        let mut resolved = self.clone();
+        resolved.server.docs = Some(self.docs());
+        resolved.database.migrate = Some(self.migrate());
+        resolved.telemetry.log_format = Some(self.log_format());
+        resolved.telemetry.log_level = Some(self.log_filter().to_owned());
+        resolved
+    }
+}
+
+impl Database {
+    /// Whether `url` is one of SQLite.
+    pub fn is_sqlite(&self) -> bool {
+        self.url.expose_secret().starts_with("sqlite:")
     }
 }

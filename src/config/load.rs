@@ -1,0 +1,220 @@
+//! Merges the sources.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::environment::{Environment, twin};
+use super::file::{Entry, File};
+use super::report::{ConfigError, Origin, Report};
+use super::setting::{self, FILE_SUFFIX, SETTINGS, Setting};
+use super::validate::validate;
+use super::value::Raw;
+
+/// Where settings come from, beside the built-in defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file, if the command line names one; else it is the one that `CLAVIGER_CONFIG` names. No file is
+    /// read that nobody named.
+    pub file: Option<PathBuf>,
+    /// The environment variables.
+    pub environment: Environment,
+    /// Flags that override a setting, as its key (`server.listen`) and text. A secret can't be given so: every user of the
+    /// machine can read a command line.
+    pub flags: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The sources of this process: its environment, and a file if the command line names one.
+    pub fn from_process(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            environment: Environment::from_process(),
+            flags: Vec::new(),
+        }
+    }
+}
+
+/// A configuration that is valid.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// What an operator should know. One sentence each, without any value.
+    pub warnings: Vec<String>,
+    /// Where each setting that is not at its default came from, by key.
+    pub origins: BTreeMap<&'static str, Origin>,
+}
+
+/// Merges the sources into a configuration and validates it. Of each setting only the value that wins is looked at.
+///
+/// # Errors
+///
+/// Everything that is wrong, see [`ConfigError`].
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let environment = &sources.environment;
+    let mut report = Report::default();
+    let named = environment.config_file().map(PathBuf::from);
+    let file = match sources.file.clone().or(named) {
+        Some(path) => File::read(&path, &mut report),
+        None => File::default(),
+    };
+    environment.review(&mut report);
+    review_flags(&sources.flags, &mut report);
+
+    let mut config = Config::default();
+    for setting in SETTINGS {
+        let found = from_flags(setting, &sources.flags)
+            .or_else(|| from_environment(setting, environment, &mut report))
+            .or_else(|| from_file(setting, &file, &mut report));
+        if let Some(Entry { raw, origin }) = found {
+            if let Err(expected) = (setting.set)(&mut config, raw) {
+                report.reject(setting.key, &origin, expected);
+            }
+            report.origins.insert(setting.key, origin);
+        }
+    }
+    config.telemetry.otel = environment.otel();
+
+    validate(&config, &mut report);
+    report.finish()?;
+    Ok(Loaded {
+        config,
+        warnings: report.warnings,
+        origins: report.origins,
+    })
+}
+
+fn review_flags(flags: &[(String, String)], report: &mut Report) {
+    for (key, _) in flags {
+        match setting::find(key) {
+            None => report.reject_source(&Origin::Flag, &format!("`{key}` is no setting")),
+            Some(setting) if setting.secret => report.reject(
+                setting.key,
+                &Origin::Flag,
+                "a secret can't be given on the command line, which others can read",
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+fn from_flags(setting: &Setting, flags: &[(String, String)]) -> Option<Entry> {
+    let (_, text) = flags.iter().rfind(|(key, _)| key == setting.key)?;
+    Some(Entry {
+        raw: Raw::Text(text.clone()),
+        origin: Origin::Flag,
+    })
+}
+
+/// Our name of the variable wins over the well-known one.
+fn from_environment(
+    setting: &Setting,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Entry> {
+    let ours = from_variable(setting, &setting.variable(), environment, report);
+    let well_known = setting
+        .well_known
+        .and_then(|name| from_variable(setting, name, environment, report));
+    if let (Some(ours), Some(other)) = (&ours, &well_known)
+        && ours.raw != other.raw
+    {
+        report.warnings.push(format!(
+            "{}: {} differs from {}, which is used",
+            setting.key, other.origin, ours.origin
+        ));
+    }
+    ours.or(well_known)
+}
+
+fn from_variable(
+    setting: &Setting,
+    name: &str,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Entry> {
+    let entry = |name: &str| {
+        environment.get(name).map(|text| Entry {
+            raw: Raw::Text(text.to_owned()),
+            origin: Origin::Variable(name.to_owned()),
+        })
+    };
+    let twin = twin(name);
+    let in_file = if setting.secret { entry(&twin) } else { None };
+    either(setting, entry(name), in_file, (name, &twin), report)
+}
+
+fn from_file(setting: &Setting, file: &File, report: &mut Report) -> Option<Entry> {
+    let copy = |key: &str| {
+        file.get(key).map(|entry| Entry {
+            raw: entry.raw.clone(),
+            origin: entry.origin.clone(),
+        })
+    };
+    let twin = format!("{}{FILE_SUFFIX}", setting.key);
+    let names = (setting.key, twin.as_str());
+    either(setting, copy(setting.key), copy(&twin), names, report)
+}
+
+/// A value, or the content of the file that is named instead.
+fn either(
+    setting: &Setting,
+    direct: Option<Entry>,
+    in_file: Option<Entry>,
+    (name, twin): (&str, &str),
+    report: &mut Report,
+) -> Option<Entry> {
+    let Some(in_file) = in_file else {
+        return direct;
+    };
+    let origin = in_file.origin;
+    if direct.is_some() {
+        let message = format!("`{name}` and `{twin}` are both set: remove one");
+        report.reject(setting.key, &origin, &message);
+        return None;
+    }
+    let content = match in_file.raw {
+        Raw::Text(path) => read_secret(&path),
+        _ => Err("expected the path of a file".to_owned()),
+    };
+    match content {
+        Ok(text) => Some(Entry {
+            raw: Raw::Text(text),
+            origin,
+        }),
+        Err(message) => {
+            report.reject(setting.key, &origin, &message);
+            None
+        }
+    }
+}
+
+/// The content of a file without the line end that editors add.
+fn read_secret(path: &str) -> Result<String, String> {
+    let mut text = fs::read_to_string(path)
+        .map_err(|error| format!("{} can't be read: {error}", shown_path(path)))?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() {
+        return Err(format!("{} is empty", shown_path(path)));
+    }
+    Ok(text)
+}
+
+/// People put the secret itself where its file should be named, so only what is surely meant as a path is repeated.
+fn shown_path(path: &str) -> String {
+    let meant = ["/", "./", "../"]
+        .iter()
+        .any(|start| path.starts_with(start));
+    if meant {
+        format!("the file {}", Path::new(path).display())
+    } else {
+        "the file that it names".to_owned()
+    }
+}
