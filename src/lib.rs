@@ -1,3 +1,4 @@
 //! Claviger: a username and a password in, an opaque token out.
 
+pub mod cli;
 pub mod config;
