@@ -1,0 +1,53 @@
+//! Persistence: users in a database, tokens in Redis or in this process. Knows no HTTP and no policy.
+//!
+//! Whatever goes wrong in here comes out as a [`StoreError`], whose variants are what a caller can act on.
+
+use std::error::Error;
+use std::fmt;
+
+pub mod database;
+mod entity;
+pub mod schema;
+pub mod users;
+
+/// Something the service can't do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependency {
+    /// Where users are kept.
+    Database,
+    /// Where tokens are kept.
+    Tokens,
+}
+
+impl fmt::Display for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database => "database",
+            Self::Tokens => "tokens",
+        })
+    }
+}
+
+/// Why a store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Down, slow past its time-out, read-only, full, or its schema is behind: not the caller's fault, and it may be over soon.
+    #[error("{dependency} unavailable")]
+    Unavailable {
+        /// What is away.
+        dependency: Dependency,
+        /// What it said: the next link of the error chain, not part of this text. For the log, never for a client.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The username is taken.
+    #[error("the username is taken")]
+    Conflict,
+    /// What is stored can't be read, or a statement is refused as wrong: a bug or a tampered row.
+    #[error("{dependency}: {what}")]
+    Corrupt {
+        /// Where it is stored.
+        dependency: Dependency,
+        /// What is wrong with it.
+        what: String,
+    },
+}

@@ -1,0 +1,3 @@
+//! The tables as SeaORM sees them. Visible in `store` only: everybody else gets the structs of its modules.
+
+pub(super) mod users;

@@ -1,0 +1,367 @@
+//! The table `users` through [`Users`].
+
+use claviger::store::StoreError;
+use claviger::store::users::{NewUser, User, Users};
+use rstest::rstest;
+use sea_orm::ConnectionTrait;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinSet;
+
+use super::{named, users};
+use crate::common::Backend;
+
+fn hash(user: &User) -> Option<&str> {
+    user.password_hash.as_ref().map(SecretString::expose_secret)
+}
+
+async fn found(users: &Users, username: &str) -> User {
+    users.find(username).await.unwrap().unwrap()
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_user_is_read_as_it_was_inserted(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (_database, users) = users(backend).await;
+    let new = NewUser {
+        username: "zoë".to_owned(),
+        password_hash: None,
+        is_admin: true,
+        disabled: true,
+    };
+    let inserted = users.insert(new).await.unwrap();
+    let read = found(&users, "zoë").await;
+
+    assert_eq!(read.id, 1);
+    assert_eq!(hash(&read), None);
+    assert!(read.is_admin);
+    assert_eq!(read.disabled_at, Some(read.created_at));
+    assert_eq!(read.updated_at, read.created_at);
+    assert_eq!((read.last_login_at, read.password_changed_at), (None, None));
+    // Not a digit of the time is lost on the way.
+    assert_eq!(read.created_at, inserted.created_at);
+
+    let with_password = users.insert(named("bob")).await.unwrap();
+    assert_eq!(hash(&with_password), Some("$argon2id$old"));
+    assert_eq!(
+        with_password.password_changed_at,
+        Some(with_password.created_at)
+    );
+    assert_eq!(with_password.disabled_at, None);
+    assert!(users.find("ZOË").await.unwrap().is_none());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_taken_name_is_a_conflict(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (_database, users) = users(backend).await;
+    users.insert(named("alice")).await.unwrap();
+    assert!(matches!(
+        users.insert(named("alice")).await,
+        Err(StoreError::Conflict)
+    ));
+    // And the connection works on.
+    users.insert(named("bob")).await.unwrap();
+    assert_eq!(users.list(0, 10).await.unwrap().len(), 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_id_is_never_given_twice(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (_database, users) = users(backend).await;
+    users.insert(named("alice")).await.unwrap();
+    let last = users.insert(named("bob")).await.unwrap().id;
+    assert!(users.delete(last).await.unwrap());
+    assert!(users.insert(named("bob")).await.unwrap().id > last);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_name_alone_makes_a_user(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (database, users) = users(backend).await;
+    let db = database.connect().await;
+    let before = users.insert(named("alice")).await.unwrap();
+    db.execute_unprepared("INSERT INTO users(username) VALUES ('bob')")
+        .await
+        .unwrap();
+    let after = users.insert(named("carol")).await.unwrap();
+
+    let bare = found(&users, "bob").await;
+    assert_eq!(hash(&bare), None);
+    assert!(!bare.is_admin);
+    assert_eq!(
+        (
+            bare.disabled_at,
+            bare.last_login_at,
+            bare.password_changed_at
+        ),
+        (None, None, None)
+    );
+    assert_eq!(bare.created_at, bare.updated_at);
+    // What the database fills in is the same time, to the precision of SQLite's clock.
+    let millisecond = std::time::Duration::from_millis(1);
+    assert!(
+        before.created_at - millisecond <= bare.created_at
+            && bare.created_at <= after.created_at + millisecond
+    );
+}
+
+/// Text sorts as time does, whether the service or the database wrote it, with any number of decimals.
+#[rstest]
+#[tokio::test]
+async fn times_sort(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (database, users) = users(backend).await;
+    let db = database.connect().await;
+    users.insert(named("written-by-the-service")).await.unwrap();
+    db.execute_unprepared("INSERT INTO users(username) VALUES ('written-by-the-database')")
+        .await
+        .unwrap();
+    for (name, time) in [
+        ("none", "2020-01-02T03:04:05+00:00"),
+        ("three", "2020-01-02T03:04:05.600+00:00"),
+        ("six", "2020-01-02T03:04:05.600001+00:00"),
+        ("next", "2020-01-02T03:04:06+00:00"),
+    ] {
+        let insert = format!("INSERT INTO users(username, created_at) VALUES ('{name}', '{time}')");
+        db.execute_unprepared(&insert).await.unwrap();
+    }
+
+    let mut rows = users.list(0, 10).await.unwrap();
+    rows.sort_by_key(|user| user.created_at);
+    let by_time: Vec<String> = rows.into_iter().map(|user| user.username).collect();
+    let query = "SELECT username FROM users ORDER BY created_at";
+    let rows = db
+        .query_all_raw(sea_orm::Statement::from_string(
+            db.get_database_backend(),
+            query,
+        ))
+        .await
+        .unwrap();
+    let by_database: Vec<String> = rows
+        .iter()
+        .map(|row| row.try_get("", "username").unwrap())
+        .collect();
+    assert_eq!(by_database, by_time);
+    assert_eq!(by_time[..4], ["none", "three", "six", "next"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_login_is_recorded(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (_database, users) = users(backend).await;
+    let before = users.insert(named("alice")).await.unwrap();
+    users.insert(named("bob")).await.unwrap();
+    users.record_login(before.id, None).await.unwrap();
+
+    let after = found(&users, "alice").await;
+    assert!(after.last_login_at.unwrap() >= before.created_at);
+    assert_eq!(hash(&after), Some("$argon2id$old"));
+    assert_eq!(after.updated_at, before.updated_at);
+    assert_eq!(found(&users, "bob").await.last_login_at, None);
+    // The user may be gone by then.
+    users.record_login(4711, None).await.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_login_stores_the_new_hash(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (_database, users) = users(backend).await;
+    let before = users.insert(named("alice")).await.unwrap();
+    let old = SecretString::from("$argon2id$old");
+    users
+        .record_login(before.id, Some((&old, "$argon2id$new".into())))
+        .await
+        .unwrap();
+
+    let after = found(&users, "alice").await;
+    assert_eq!(hash(&after), Some("$argon2id$new"));
+    // It is the same password.
+    assert_eq!(after.password_changed_at, before.password_changed_at);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_login_leaves_a_changed_password(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (_database, users) = users(backend).await;
+    let id = users.insert(named("alice")).await.unwrap().id;
+    // Between the comparison and here.
+    assert!(
+        users
+            .set_password(id, "$argon2id$changed".into())
+            .await
+            .unwrap()
+    );
+    let old = SecretString::from("$argon2id$old");
+    users
+        .record_login(id, Some((&old, "$argon2id$new".into())))
+        .await
+        .unwrap();
+
+    let after = found(&users, "alice").await;
+    assert_eq!(hash(&after), Some("$argon2id$changed"));
+    assert!(after.last_login_at.is_some());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_login_gives_no_hash_to_who_has_none(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (_database, users) = users(backend).await;
+    let id = users
+        .insert(NewUser {
+            password_hash: None,
+            ..named("alice")
+        })
+        .await
+        .unwrap()
+        .id;
+    let old = SecretString::from("$argon2id$old");
+    users
+        .record_login(id, Some((&old, "$argon2id$new".into())))
+        .await
+        .unwrap();
+    assert_eq!(hash(&found(&users, "alice").await), None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn setting_a_password(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (_database, users) = users(backend).await;
+    let before = users
+        .insert(NewUser {
+            password_hash: None,
+            ..named("alice")
+        })
+        .await
+        .unwrap();
+    assert!(
+        users
+            .set_password(before.id, "$argon2id$new".into())
+            .await
+            .unwrap()
+    );
+
+    let after = found(&users, "alice").await;
+    assert_eq!(hash(&after), Some("$argon2id$new"));
+    assert!(after.password_changed_at.unwrap() >= before.created_at);
+    assert_eq!(after.password_changed_at, Some(after.updated_at));
+    assert!(
+        !users
+            .set_password(4711, "$argon2id$new".into())
+            .await
+            .unwrap()
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn disabling_and_enabling(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (_database, users) = users(backend).await;
+    let id = users.insert(named("alice")).await.unwrap().id;
+    assert!(users.set_disabled(id, true).await.unwrap());
+    let first = found(&users, "alice").await;
+    assert_eq!(first.disabled_at, Some(first.updated_at));
+
+    assert!(users.set_disabled(id, true).await.unwrap());
+    assert_eq!(found(&users, "alice").await.disabled_at, first.disabled_at);
+
+    assert!(users.set_disabled(id, false).await.unwrap());
+    assert_eq!(found(&users, "alice").await.disabled_at, None);
+    assert!(!users.set_disabled(4711, true).await.unwrap());
+}
+
+#[rstest]
+#[tokio::test]
+async fn deleting(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (_database, users) = users(backend).await;
+    let id = users.insert(named("alice")).await.unwrap().id;
+    assert!(!users.is_empty().await.unwrap());
+    assert!(users.delete(id).await.unwrap());
+    assert!(!users.delete(id).await.unwrap());
+    assert!(users.find("alice").await.unwrap().is_none());
+    assert!(users.is_empty().await.unwrap());
+}
+
+#[rstest]
+#[tokio::test]
+async fn listing_in_pages(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (_database, users) = users(backend).await;
+    for name in ["e", "d", "c", "b", "a"] {
+        users.insert(named(name)).await.unwrap();
+    }
+    let ids = |page: Vec<User>| page.into_iter().map(|user| user.id).collect::<Vec<_>>();
+    assert_eq!(ids(users.list(0, 2).await.unwrap()), [1, 2]);
+    assert_eq!(ids(users.list(2, 2).await.unwrap()), [3, 4]);
+    assert_eq!(ids(users.list(4, 2).await.unwrap()), [5]);
+    assert_eq!(ids(users.list(5, 2).await.unwrap()), Vec::<i64>::new());
+}
+
+/// Eight instances, each with a pool of its own, and one name; then eight with a name each.
+#[rstest]
+#[tokio::test]
+async fn one_of_eight_makes_the_first_user(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+    #[values(true, false)] same_name: bool,
+) {
+    let (database, users) = users(backend).await;
+    let mut race = JoinSet::new();
+    for number in 0..8 {
+        let users = Users::new(database.connect().await);
+        let name = if same_name {
+            "admin".to_owned()
+        } else {
+            format!("admin-{number}")
+        };
+        race.spawn(async move { users.insert_first(named(&name)).await.unwrap() });
+    }
+    let won: Vec<User> = race.join_all().await.into_iter().flatten().collect();
+    assert_eq!(won.len(), 1);
+    let all = users.list(0, 10).await.unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].username, won[0].username);
+    assert!(users.insert_first(named("late")).await.unwrap().is_none());
+}
+
+/// A row that somebody else wrote by hand is an error of its own, not a panic and not "no such user".
+#[tokio::test]
+async fn a_row_that_cannot_be_read() {
+    let (database, users) = users(Backend::Embedded).await;
+    let db = database.connect().await;
+    db.execute_unprepared("INSERT INTO users(username, created_at) VALUES ('alice', 'yesterday')")
+        .await
+        .unwrap();
+    assert!(matches!(
+        users.find("alice").await,
+        Err(StoreError::Corrupt { .. })
+    ));
+}
+
+#[rstest]
+#[tokio::test]
+async fn no_secret_in_debug_output(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let (database, users) = users(backend).await;
+    let user = users.insert(named("alice")).await.unwrap();
+    let text = format!(
+        "{user:?} {users:?} {:?} {:?}",
+        named("bob"),
+        database.settings()
+    );
+    assert!(
+        text.contains("alice") && !text.contains("argon2id"),
+        "{text}"
+    );
+}
