@@ -15,13 +15,13 @@ fn token(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("token");
     group.bench_function("generate", |bencher| bencher.iter(Token::generate));
     group.bench_function("parse", |bencher| {
-        bencher.iter(|| Token::parse(black_box(token.expose())).is_ok())
+        bencher.iter(|| Token::parse(black_box(token.expose())).is_ok());
     });
     group.bench_function("parse, wrong prefix", |bencher| {
-        bencher.iter(|| Token::parse(black_box(&mistyped)).is_ok())
+        bencher.iter(|| Token::parse(black_box(&mistyped)).is_ok());
     });
     group.bench_function("parse, wrong checksum", |bencher| {
-        bencher.iter(|| Token::parse(black_box(&wrong)).is_ok())
+        bencher.iter(|| Token::parse(black_box(&wrong)).is_ok());
     });
     group.finish();
 }

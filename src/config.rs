@@ -22,10 +22,11 @@ pub use report::{ConfigError, Origin};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 /// Everything that can be set. Built-in defaults, a TOML file, the environment and flags are merged into one of these;
 /// nothing else in the service reads the environment.
@@ -301,8 +302,46 @@ impl Config {
 }
 
 impl Database {
+    /// The directory of the database's file; the working directory where there is no file.
+    pub fn directory(&self) -> PathBuf {
+        let url = self.url.expose_secret();
+        let path = url
+            .strip_prefix("sqlite:")
+            .map(|path| path.trim_start_matches("//"));
+        let file = path.and_then(|path| path.split('?').next()).map(Path::new);
+        file.and_then(Path::parent)
+            .map(Path::to_path_buf)
+            .unwrap_or_default()
+    }
+
     /// Whether `url` is one of SQLite.
     pub fn is_sqlite(&self) -> bool {
         self.url.expose_secret().starts_with("sqlite:")
+    }
+}
+
+impl Telemetry {
+    /// Whether spans are exported: an endpoint is set, and nothing else turns it off (OpenTelemetry specification,
+    /// "Environment Variable Specification").
+    pub fn traces(&self) -> bool {
+        let is = |name: &str, value: &str| {
+            self.variable(name)
+                .is_some_and(|found| found.eq_ignore_ascii_case(value))
+        };
+        let endpoint = self
+            .variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            .or(self.variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
+        endpoint.is_some()
+            && !is("OTEL_SDK_DISABLED", "true")
+            && !is("OTEL_TRACES_EXPORTER", "none")
+    }
+
+    /// The name under which spans are exported.
+    pub fn service_name(&self) -> &str {
+        self.variable("OTEL_SERVICE_NAME").unwrap_or("claviger")
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.otel.get(name).map(ExposeSecret::expose_secret)
     }
 }

@@ -3,11 +3,13 @@
 //! Whatever goes wrong in here comes out as a [`StoreError`], whose variants are what a caller can act on.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 pub mod database;
 mod entity;
+pub mod health;
 pub mod schema;
+pub mod tokens;
 pub mod users;
 
 /// Something the service can't do without.
@@ -50,4 +52,27 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl StoreError {
+    pub(crate) fn unavailable(
+        dependency: Dependency,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            dependency,
+            source: source.into(),
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -1,0 +1,225 @@
+//! Whether the database, its schema and the token store can be used now.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use sea_orm::DatabaseConnection;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::database::pool_size;
+use super::schema::{Comparison, Schema};
+use super::tokens::{PoolStatus, Tokens};
+use super::users::Users;
+use super::{StoreError, with_sources};
+
+/// Looks at what the service depends on, and remembers what it saw last.
+#[derive(Debug)]
+pub struct Health {
+    db: DatabaseConnection,
+    max_connections: usize,
+    users: Users,
+    schema: Schema,
+    tokens: Tokens,
+    /// Held while looking, so that however many ask, one looks.
+    probing: Mutex<Option<(Instant, Report)>>,
+    last: RwLock<Option<Report>>,
+    schema_is_behind: AtomicBool,
+    installation: RwLock<Option<String>>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The database can be written to.
+    pub database_up: bool,
+    /// The token store can be written to.
+    pub tokens_up: bool,
+    /// How the schema compares; `None` while the database is away.
+    pub schema: Option<Comparison>,
+    /// The version of the schema and the newest one that this binary knows.
+    pub schema_version: Option<(usize, usize)>,
+    /// What is wrong, for the log: one sentence for each failing part.
+    pub causes: Vec<String>,
+}
+
+impl Report {
+    /// The schema holds all that this binary needs.
+    pub fn schema_fits(&self) -> bool {
+        matches!(self.schema, Some(Comparison::Current | Comparison::Ahead))
+    }
+
+    /// The names of the parts that fail.
+    pub fn failing(&self) -> Vec<&'static str> {
+        let mut failing = Vec::new();
+        if !self.database_up {
+            failing.push("database");
+        }
+        if !self.tokens_up {
+            failing.push("tokens");
+        }
+        // Of a schema that can't be looked at nothing is known, and the database fails already.
+        if self.schema == Some(Comparison::Behind) {
+            failing.push("schema");
+        }
+        failing
+    }
+}
+
+impl Health {
+    /// Nothing is looked at yet. `max_connections` is the bound of the pool of `db`.
+    pub fn new(db: DatabaseConnection, max_connections: u32, tokens: Tokens) -> Self {
+        Self {
+            users: Users::new(db.clone()),
+            schema: Schema::new(db.clone()),
+            db,
+            max_connections: max_connections as usize,
+            tokens,
+            probing: Mutex::new(None),
+            last: RwLock::new(None),
+            schema_is_behind: AtomicBool::new(false),
+            installation: RwLock::new(None),
+        }
+    }
+
+    /// Looks now. Whoever asks while somebody else is looking waits for a look that began after he asked, so that an answer
+    /// is never older than its question, and the dependencies are asked once however many want to know.
+    pub async fn probe(&self) -> Report {
+        let asked = Instant::now();
+        let mut probing = self.probing.lock().await;
+        if let Some((began, report)) = probing.as_ref()
+            && *began >= asked
+        {
+            return report.clone();
+        }
+        let began = Instant::now();
+        let report = self.look().await;
+        *probing = Some((began, report.clone()));
+        self.remember(&report);
+        report
+    }
+
+    /// What was seen last; `None` before the first look.
+    pub fn last(&self) -> Option<Report> {
+        self.last
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether the schema was behind when it was last looked at. Cheap: asked at every login.
+    pub fn schema_is_behind(&self) -> bool {
+        self.schema_is_behind.load(Ordering::Relaxed)
+    }
+
+    /// The connections of the database's pool.
+    pub fn database_pool(&self) -> PoolStatus {
+        let size = pool_size(&self.db);
+        PoolStatus {
+            open: size.open as usize,
+            idle: size.idle,
+            max: self.max_connections,
+        }
+    }
+
+    async fn look(&self) -> Report {
+        let (database, schema, tokens) =
+            tokio::join!(self.users.ping(), self.look_at_schema(), self.tokens.ping());
+        let mut report = Report {
+            database_up: database.is_ok(),
+            tokens_up: tokens.is_ok(),
+            ..Report::default()
+        };
+        report.causes.extend(
+            [database.err(), tokens.err()]
+                .into_iter()
+                .flatten()
+                .map(|error| with_sources(&error)),
+        );
+        match schema {
+            Ok((comparison, version)) => {
+                report.schema = Some(comparison);
+                report.schema_version = Some((version, self.schema.latest()));
+                if comparison == Comparison::Behind {
+                    report.causes.push(format!(
+                        "the schema is at version {version} and this binary needs {}: run `claviger migrate up`",
+                        self.schema.latest()
+                    ));
+                }
+            }
+            Err(error) => {
+                if report.database_up {
+                    report.database_up = false;
+                    report.causes.push(with_sources(&error));
+                }
+            }
+        }
+        report
+    }
+
+    async fn look_at_schema(&self) -> Result<(Comparison, usize), StoreError> {
+        let status = self.schema.status().await?;
+        if self.tokens.is_local() {
+            self.end_sessions_of_another_installation(status.comparison == Comparison::Behind)
+                .await?;
+        }
+        Ok((status.comparison, status.version))
+    }
+
+    /// Somebody may undo and redo the schema from another process, which can't reach tokens in this one. Ids then start
+    /// from 1 again, so a token of before must not live on. The installation's id is made anew with the schema.
+    async fn end_sessions_of_another_installation(&self, behind: bool) -> Result<(), StoreError> {
+        let found = if behind {
+            None
+        } else {
+            self.schema.installation_id().await?
+        };
+        let changed = {
+            let mut known = self
+                .installation
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let changed = known.is_some() && *known != found;
+            known.clone_from(&found);
+            changed
+        };
+        if changed {
+            let ended = self.tokens.clear().await?;
+            tracing::warn!(
+                ended,
+                "the schema was undone or made anew: all sessions are ended"
+            );
+        }
+        Ok(())
+    }
+
+    fn remember(&self, report: &Report) {
+        if let Some(comparison) = report.schema {
+            self.schema_is_behind
+                .store(comparison == Comparison::Behind, Ordering::Relaxed);
+        }
+        let before = self
+            .last
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(report.clone());
+        // Once for each change: what is said every second is read by nobody.
+        if before
+            .as_ref()
+            .map(|before| (before.failing(), before.schema))
+            == Some((report.failing(), report.schema))
+        {
+            return;
+        }
+        if report.failing().is_empty() {
+            tracing::info!("ready");
+        } else {
+            tracing::warn!(failing = %report.failing().join(","), causes = %report.causes.join("; "), "not ready");
+        }
+        if report.schema == Some(Comparison::Ahead) {
+            tracing::warn!(
+                "the schema is ahead of this binary: fine during a roll-out or after a roll-back"
+            );
+        }
+    }
+}

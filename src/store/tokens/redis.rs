@@ -1,0 +1,334 @@
+//! Tokens in Redis, for several instances and for other services, which read them with one `GET`.
+//!
+//! The check shares one multiplexed connection: a hundred checks at once become one write and one read, where a pool
+//! would spend two round trips on each. All else goes through the pool, so that a slow write doesn't stand before a check.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
+    ServerErrorKind,
+};
+use secrecy::ExposeSecret;
+
+use super::{Holder, PoolStatus, StoreError};
+use crate::config;
+use crate::store::Dependency;
+
+/// A name that is never written: [`RedisTokens::ping`] needs one to try a write on.
+const PROBE_KEY: &str = "claviger:probe";
+
+/// Keys that one step of `SCAN` looks at.
+const SCAN_STEP: usize = 1_000;
+
+/// The tokens of a Redis server.
+#[derive(Clone)]
+pub struct RedisTokens(Arc<Inner>);
+
+struct Inner {
+    shared: ConnectionManager,
+    pool: Pool,
+    key_prefix: String,
+    timeout: Duration,
+    /// The server said that it takes no writes: it is a replica, and may not have heard of a revocation.
+    read_only: AtomicBool,
+}
+
+/// Why Redis couldn't be asked. Only the error's code, for the text of a server error can quote the command, and with
+/// it a token.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("no free connection within {0:?}")]
+    PoolExhausted(Duration),
+    #[error("the server refuses writes (READONLY)")]
+    ReadOnly,
+    #[error("the server answered {0}")]
+    Refused(String),
+    #[error("the connection failed: {0}")]
+    Connection(String),
+}
+
+impl RedisTokens {
+    pub(super) fn open(settings: &config::Tokens) -> Result<Self, String> {
+        // The texts of these errors are redis-rs's own words for what is wrong; they don't quote the URL.
+        let invalid = |error: RedisError| error.to_string();
+        // A dead peer that never says goodbye is given up after this long, so that the next check gets a new connection.
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_user_timeout(settings.timeout.max(MIN_USER_TIMEOUT) * 2);
+        let info = settings
+            .url
+            .expose_secret()
+            .into_connection_info()
+            .map_err(invalid)?
+            .set_tcp_settings(tcp);
+
+        let client = Client::open(info.clone()).map_err(invalid)?;
+        let config = ConnectionManagerConfig::new()
+            // Callers wait no longer than their own time-out (`bounded`), so one timer for each request is enough.
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(settings.timeout))
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(500))
+            // The default of 50 makes checks wait for each other long before Redis is busy.
+            .set_pipeline_buffer_size(1024);
+        let shared = ConnectionManager::new_lazy_with_config(client, config).map_err(invalid)?;
+
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.timeout))
+            .set_response_timeout(Some(settings.timeout));
+        let manager = Manager::new_with_config(info, config).map_err(invalid)?;
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size)
+            .wait_timeout(Some(settings.timeout))
+            .create_timeout(Some(settings.timeout))
+            .recycle_timeout(Some(settings.timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| error.to_string())?;
+
+        Ok(Self(Arc::new(Inner {
+            shared,
+            pool,
+            key_prefix: settings.key_prefix.clone(),
+            timeout: settings.timeout,
+            read_only: AtomicBool::new(false),
+        })))
+    }
+
+    pub(super) async fn put(
+        &self,
+        token: &str,
+        user_id: i64,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        let key = self.key(token);
+        // One command, so that there is no moment in which the key has no TTL.
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(user_id).arg("PX").arg(ttl.as_millis());
+        self.write(async |connection| command.query_async(connection).await)
+            .await
+    }
+
+    pub(super) async fn get(&self, token: &str) -> Result<Option<Holder>, StoreError> {
+        if self.0.read_only.load(Ordering::Relaxed) {
+            return Err(unavailable(Failure::ReadOnly));
+        }
+        let key = self.key(token);
+        let mut pipeline = redis::Pipeline::with_capacity(2);
+        pipeline.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
+        let mut connection = self.0.shared.clone();
+        let answer = self
+            .bounded(async {
+                let first = pipeline
+                    .query_async::<(Option<i64>, i64)>(&mut connection)
+                    .await;
+                match first {
+                    // The connection was closed while nobody used it, as by a restart: that says nothing of the server
+                    // as it is now. The manager connects anew, and the second try waits for that.
+                    Err(error) if error.is_unrecoverable_error() => {
+                        pipeline.query_async(&mut connection).await
+                    }
+                    result => result,
+                }
+            })
+            .await;
+        let (user_id, ttl) = match answer {
+            Ok(answer) => answer,
+            // `GET` on something that is no string, or whose value is no number: not ours.
+            Err(Attempt::Redis(error))
+                if error.kind() == ErrorKind::UnexpectedReturnType || is_wrong_type(&error) =>
+            {
+                let what = "the value of a token key is no user id".to_owned();
+                return Err(StoreError::Corrupt {
+                    dependency: Dependency::Tokens,
+                    what,
+                });
+            }
+            Err(error) => return Err(self.failed(error)),
+        };
+        // The key may expire between the two commands; and what has no TTL was not written by this service.
+        let expires_in = u64::try_from(ttl)
+            .ok()
+            .filter(|ttl| *ttl > 0)
+            .map(Duration::from_millis);
+        Ok(user_id.zip(expires_in).map(|(user_id, expires_in)| Holder {
+            user_id,
+            expires_in,
+        }))
+    }
+
+    pub(super) async fn remove(&self, token: &str) -> Result<bool, StoreError> {
+        let key = self.key(token);
+        let mut command = redis::cmd("DEL");
+        command.arg(key);
+        self.write(async |connection| command.query_async::<u64>(connection).await)
+            .await
+            .map(|removed| removed > 0)
+    }
+
+    /// Walks the key space: there is no index of all tokens, and this happens once in a life.
+    pub(super) async fn clear(&self) -> Result<u64, StoreError> {
+        let pattern = format!("{}clv_*", escape_glob(&self.0.key_prefix));
+        let mut removed = 0;
+        let mut cursor: u64 = 0;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(SCAN_STEP);
+            let step = async |connection: &mut Connection| -> RedisResult<(u64, u64)> {
+                let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(connection).await?;
+                let removed = match keys.as_slice() {
+                    [] => 0,
+                    keys => redis::cmd("DEL").arg(keys).query_async(connection).await?,
+                };
+                Ok((next, removed))
+            };
+            let (next, count) = self.write(step).await?;
+            removed += count;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// Tries a write that changes nothing: `SETRANGE` with an empty value creates no key, and still is refused by a
+    /// replica, by a server that is out of memory, that can't persist, or that misses its replicas.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SETRANGE");
+        command.arg(PROBE_KEY).arg(0).arg("");
+        self.write(async |connection| command.query_async::<()>(connection).await)
+            .await
+    }
+
+    pub(super) fn pool_status(&self) -> PoolStatus {
+        let status = self.0.pool.status();
+        PoolStatus {
+            open: status.size,
+            idle: status.available,
+            max: status.max_size,
+        }
+    }
+
+    /// Runs commands that change something on a connection of the pool, and remembers whether the server takes writes.
+    async fn write<T>(
+        &self,
+        command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let attempt = async {
+            let mut connection = self.0.pool.get().await.map_err(|error| match error {
+                PoolError::Backend(error) => Attempt::Redis(error),
+                PoolError::Timeout(_)
+                | PoolError::Closed
+                | PoolError::NoRuntimeSpecified
+                | PoolError::PostCreateHook(_) => Attempt::PoolExhausted,
+            })?;
+            let result = command(&mut connection).await.map_err(Attempt::Redis);
+            if let Err(Attempt::Redis(error)) = &result
+                && (error.is_unrecoverable_error() || error.is_timeout() || is_read_only(error))
+            {
+                // Not back into the pool: an answer may still come, and after a failover the name may lead elsewhere.
+                drop(Connection::take(connection));
+            }
+            result
+        };
+        match attempt.await {
+            Ok(value) => {
+                self.0.read_only.store(false, Ordering::Relaxed);
+                Ok(value)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn bounded<T>(
+        &self,
+        command: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Attempt> {
+        match tokio::time::timeout(self.0.timeout, command).await {
+            Ok(result) => result.map_err(Attempt::Redis),
+            Err(_) => Err(Attempt::TimedOut),
+        }
+    }
+
+    fn failed(&self, error: Attempt) -> StoreError {
+        let timeout = self.0.timeout;
+        unavailable(match error {
+            Attempt::TimedOut => Failure::TimedOut(timeout),
+            Attempt::PoolExhausted => Failure::PoolExhausted(timeout),
+            Attempt::Redis(error) if error.is_timeout() => Failure::TimedOut(timeout),
+            Attempt::Redis(error) if is_read_only(&error) => {
+                self.0.read_only.store(true, Ordering::Relaxed);
+                Failure::ReadOnly
+            }
+            Attempt::Redis(error) => match error.kind() {
+                ErrorKind::Server(_) | ErrorKind::Extension => {
+                    Failure::Refused(error.code().unwrap_or("an error").to_owned())
+                }
+                ErrorKind::Io => Failure::Connection(error.to_string()),
+                kind => Failure::Connection(format!("{kind:?}")),
+            },
+        })
+    }
+
+    fn key(&self, token: &str) -> String {
+        [self.0.key_prefix.as_str(), token].concat()
+    }
+}
+
+/// Below this a busy network would be taken for a dead one.
+const MIN_USER_TIMEOUT: Duration = Duration::from_secs(1);
+
+enum Attempt {
+    TimedOut,
+    PoolExhausted,
+    Redis(RedisError),
+}
+
+fn unavailable(failure: Failure) -> StoreError {
+    StoreError::unavailable(Dependency::Tokens, failure)
+}
+
+fn is_read_only(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+fn is_wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
+/// The prefix is a plain string, but `MATCH` takes a pattern.
+fn escape_glob(prefix: &str) -> String {
+    prefix
+        .chars()
+        .fold(String::new(), |mut pattern, character| {
+            if matches!(character, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+            pattern
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        assert_eq!(escape_glob("a*b[c]?\\"), "a\\*b\\[c\\]\\?\\\\");
+        assert_eq!(escape_glob("auth:"), "auth:");
+    }
+}
