@@ -1,3 +1,7 @@
-//! The entry point.
+//! The entry point: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    claviger::cli::main()
+}

@@ -1,0 +1,302 @@
+//! Every refusal of the API: RFC 9457 problem documents. The only file that names a status for an error.
+//!
+//! An [`ApiError`] does not render itself: it travels in the response's extensions until [`render`] writes the body, since
+//! only the outermost layer knows the request's id, and only the handler knows whether the caller speaks OAuth.
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// The wait that is suggested while a dependency is away, in seconds. It is looked at once a second, so 1 would be too
+/// eager for a herd and much more would keep people waiting after it is back.
+const DEPENDENCY_RETRY_AFTER: u64 = 2;
+
+/// Why a request was refused, in the words of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// The name and the password don't belong together, for whatever reason.
+    InvalidCredentials,
+    /// No bearer token was sent.
+    MissingToken,
+    /// The token is malformed, unknown, expired or revoked.
+    InvalidToken,
+    /// A form that a browser sent from another site.
+    CrossSite,
+    /// No such route.
+    NotFound,
+    /// The route doesn't know this method. `Allow` is set by the router.
+    MethodNotAllowed,
+    /// The body is larger than `server.body_limit`.
+    PayloadTooLarge,
+    /// The body is neither JSON nor a form.
+    UnsupportedMediaType,
+    /// The body can't be parsed; the text says why without quoting it.
+    MalformedBody(String),
+    /// The body was parsed, but fields are missing or wrong.
+    InvalidInput(Vec<FieldError>),
+    /// A form login asked for another `grant_type` than `password`.
+    UnsupportedGrantType,
+    /// The client was slow to send its body.
+    RequestTimeout,
+    /// More logins than can be hashed, or the request took too long.
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The database or the token store can't be used now.
+    DependencyUnavailable,
+    /// A bug. The cause is in the log.
+    Internal,
+}
+
+/// One wrong field of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Name of the field.
+    #[schema(example = "password")]
+    pub field: &'static str,
+    /// What is wrong with it.
+    #[schema(example = "must not be empty")]
+    pub message: String,
+}
+
+/// The error document, RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(title = "Problem")]
+pub struct Problem {
+    /// Identifies the kind of error.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:claviger:error:invalid-credentials")]
+    kind: String,
+    /// The kind of error for people.
+    title: &'static str,
+    /// The status code.
+    #[schema(example = 401)]
+    status: u16,
+    /// What was wrong this time.
+    detail: String,
+    /// The kind of error for programs; stable.
+    #[schema(example = "invalid-credentials")]
+    code: &'static str,
+    /// Finds the request in the log.
+    request_id: String,
+    /// The wrong fields, for `invalid-input`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// RFC 6749, section 5.2; on form-encoded logins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    /// RFC 6749, section 5.2; on form-encoded logins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_description: Option<String>,
+}
+
+/// Marks the answer to a form-encoded login: the problem then also speaks OAuth 2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpeaksOAuth;
+
+impl ApiError {
+    /// The stable name of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidCredentials => "invalid-credentials",
+            Self::MissingToken => "missing-token",
+            Self::InvalidToken => "invalid-token",
+            Self::CrossSite => "forbidden",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::PayloadTooLarge => "payload-too-large",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::MalformedBody(_) => "malformed-body",
+            Self::InvalidInput(_) | Self::UnsupportedGrantType => "invalid-input",
+            Self::RequestTimeout => "request-timeout",
+            Self::Overloaded { .. } => "overloaded",
+            Self::DependencyUnavailable => "dependency-unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidCredentials | Self::MissingToken | Self::InvalidToken => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MalformedBody(_) => StatusCode::BAD_REQUEST,
+            Self::InvalidInput(_) | Self::UnsupportedGrantType => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Overloaded { .. } | Self::DependencyUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::InvalidCredentials => "Invalid credentials",
+            Self::MissingToken => "Token missing",
+            Self::InvalidToken => "Token invalid",
+            Self::CrossSite => "Forbidden",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::PayloadTooLarge => "Body too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::MalformedBody(_) => "Malformed body",
+            Self::InvalidInput(_) | Self::UnsupportedGrantType => "Invalid input",
+            Self::RequestTimeout => "Request timed out",
+            Self::Overloaded { .. } => "Overloaded",
+            Self::DependencyUnavailable => "Dependency unavailable",
+            Self::Internal => "Internal error",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::InvalidCredentials => "The username or the password is wrong.".to_owned(),
+            Self::MissingToken => "Send the token as 'Authorization: Bearer <token>'.".to_owned(),
+            Self::InvalidToken => "The token is malformed, unknown, expired or revoked.".to_owned(),
+            Self::CrossSite => "A form login must come from the same site.".to_owned(),
+            Self::NotFound => "There is no such resource.".to_owned(),
+            Self::MethodNotAllowed => "The resource does not know this method; see the header Allow.".to_owned(),
+            Self::PayloadTooLarge => "The body is larger than the service takes.".to_owned(),
+            Self::UnsupportedMediaType => {
+                "Send application/json or application/x-www-form-urlencoded.".to_owned()
+            }
+            Self::MalformedBody(reason) => reason.clone(),
+            Self::InvalidInput(_) => "Some fields are missing or wrong; see errors.".to_owned(),
+            Self::UnsupportedGrantType => "grant_type, if sent, must be 'password'.".to_owned(),
+            Self::RequestTimeout => "The body did not arrive in time.".to_owned(),
+            Self::Overloaded { .. } => "The service is busy; try again after the time in Retry-After.".to_owned(),
+            Self::DependencyUnavailable => {
+                "Something that the service depends on is unavailable; try again after the time in Retry-After."
+                    .to_owned()
+            }
+            Self::Internal => "Something went wrong here; the log has the cause under the request id.".to_owned(),
+        }
+    }
+
+    /// The wrong fields of the input, if that is what was wrong.
+    fn fields(self) -> Vec<FieldError> {
+        match self {
+            Self::InvalidInput(fields) => fields,
+            Self::UnsupportedGrantType => {
+                vec![FieldError {
+                    field: "grant_type",
+                    message: "must be 'password'".to_owned(),
+                }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The error code of RFC 6749, section 5.2. It has no word for an outage, but RFC 6749, section 4.1.2.1 has.
+    fn oauth(&self) -> &'static str {
+        match self {
+            Self::InvalidCredentials => "invalid_grant",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::Overloaded { .. } | Self::DependencyUnavailable => "temporarily_unavailable",
+            Self::Internal => "server_error",
+            _ => "invalid_request",
+        }
+    }
+
+    /// `Retry-After` in whole seconds, rounded up.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded { retry_after } => {
+                Some((retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1))
+            }
+            Self::DependencyUnavailable => Some(DEPENDENCY_RETRY_AFTER),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the problem document of a response that carries an [`ApiError`]; leaves any other as it is.
+pub(crate) fn render(mut response: Response, request_id: &str) -> Response {
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+        return response;
+    };
+    let speaks_oauth = response.extensions().get::<SpeaksOAuth>().is_some();
+
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match &error {
+        // RFC 6750, section 3.1: no error code when the client sent no credentials.
+        ApiError::InvalidCredentials | ApiError::MissingToken => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        ApiError::InvalidToken => {
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer error=\"invalid_token\""),
+            );
+        }
+        _ => {}
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+
+    let problem = Problem {
+        kind: format!("urn:claviger:error:{}", error.code()),
+        title: error.title(),
+        status: error.status().as_u16(),
+        detail: error.detail(),
+        code: error.code(),
+        request_id: request_id.to_owned(),
+        error: speaks_oauth.then(|| error.oauth()),
+        error_description: speaks_oauth.then(|| error.detail()),
+        errors: error.fields(),
+    };
+    *response.body_mut() = match serde_json::to_vec(&problem) {
+        Ok(document) => Body::from(document),
+        Err(_) => Body::empty(),
+    };
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_never_short_and_never_zero() {
+        let seconds = |millis| {
+            ApiError::Overloaded {
+                retry_after: Duration::from_millis(millis),
+            }
+            .retry_after()
+        };
+        assert_eq!(seconds(0), Some(1));
+        assert_eq!(seconds(1000), Some(1));
+        assert_eq!(seconds(1001), Some(2));
+        assert_eq!(
+            ApiError::DependencyUnavailable.retry_after(),
+            Some(DEPENDENCY_RETRY_AFTER)
+        );
+        assert_eq!(ApiError::InvalidCredentials.retry_after(), None);
+    }
+}

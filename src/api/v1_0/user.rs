@@ -1,0 +1,12 @@
+//! What a user does for himself.
+
+mod auth;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::AppState;
+
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(auth::log_in, auth::check, auth::log_out))
+}

@@ -1,0 +1,233 @@
+//! The factory: settings in, a service out. Used by `claviger serve` and by every test, so that what is tested is what runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api, AppState};
+use crate::auth::Authenticator;
+use crate::auth::bootstrap::{Bootstrap, InvalidBootstrap};
+use crate::auth::hash_pool::sizing::Sizing;
+use crate::auth::hash_pool::{HashPool, Observer, StartError};
+use crate::config::{Config, MigrateMode};
+use crate::metrics::Metrics;
+use crate::store::health::Health;
+use crate::store::schema::{Comparison, Schema, SchemaError, Target};
+use crate::store::tokens::{InvalidTokensUrl, Tokens};
+use crate::store::users::Users;
+use crate::store::{StoreError, database, with_sources};
+
+/// How often the dependencies are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A service that is wired but not yet serving.
+pub struct App {
+    /// What `server.listen` serves.
+    pub api: Api,
+    /// What `server.ops_listen` serves.
+    pub ops: Router,
+    /// What both share.
+    pub state: AppState,
+    startup: Startup,
+}
+
+/// The service can't be built from these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// `database.url` can't be used.
+    #[error("{}", with_sources(.0))]
+    Database(#[from] StoreError),
+    /// `tokens.url` can't be used.
+    #[error(transparent)]
+    Tokens(#[from] InvalidTokensUrl),
+    /// `database.schema_version` is unknown.
+    #[error("database.schema_version: {0}")]
+    SchemaVersion(SchemaError),
+    /// The memory or the threads for hashing can't be had.
+    #[error(transparent)]
+    HashPool(#[from] StartError),
+    /// The sizes of the hash gate don't fit into the memory.
+    #[error(transparent)]
+    Sizing(#[from] crate::auth::hash_pool::sizing::SizingError),
+    /// `bootstrap.*` is not acceptable.
+    #[error(transparent)]
+    Bootstrap(#[from] InvalidBootstrap),
+    /// A bug in the table of metrics.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl App {
+    /// Wires the parts. Nothing is asked of a dependency yet, so this succeeds while they are away.
+    ///
+    /// `dropped_log_lines` counts the log lines that were dropped since the start, for the metrics.
+    ///
+    /// # Errors
+    /// The settings can't be used; see [`BuildError`].
+    pub async fn build(
+        config: Config,
+        dropped_log_lines: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Result<Self, BuildError> {
+        let metrics = Metrics::new()?;
+        let bootstrap = Bootstrap::new(&config)?;
+        let db = database::connect(&config.database).await?;
+        let users = Users::new(db.clone());
+        let tokens = Tokens::open(&config.tokens)?;
+        let schema = Schema::new(db.clone());
+        if let Some(wanted) = config.database.schema_version
+            && wanted > schema.latest()
+        {
+            return Err(BuildError::SchemaVersion(SchemaError::UnknownVersion {
+                wanted,
+                latest: schema.latest(),
+            }));
+        }
+        let health = Arc::new(Health::new(
+            db,
+            config.database.max_connections,
+            tokens.clone(),
+        ));
+
+        let sizing = Sizing::detect(&config.password)?;
+        let (wait, run) = (metrics.hash_wait(), metrics.hash_duration());
+        let observer = Observer {
+            wait: Box::new(move |time| wait.observe(time.as_secs_f64())),
+            run: Box::new(move |time| run.observe(time.as_secs_f64())),
+        };
+        let hash_pool = HashPool::start(&config.password, &sizing, observer)?;
+
+        let authenticator = Authenticator::new(
+            users.clone(),
+            tokens.clone(),
+            hash_pool.clone(),
+            Arc::clone(&health),
+            config.tokens.ttl,
+        );
+        let startup = Startup {
+            schema_step: SchemaStep::of(&config),
+            schema,
+            bootstrap,
+            users,
+            tokens,
+            hash_pool,
+            health: Arc::clone(&health),
+        };
+        let state = AppState::new(
+            config,
+            authenticator,
+            health,
+            metrics,
+            Box::new(dropped_log_lines),
+        );
+        Ok(Self {
+            api: api::api(state.clone()),
+            ops: api::ops(state.clone()),
+            state,
+            startup,
+        })
+    }
+
+    /// Takes the parts that are served, and what has to happen beside them.
+    pub fn into_parts(self) -> (Api, Router, AppState, Startup) {
+        (self.api, self.ops, self.state, self.startup)
+    }
+
+    /// One round of [`Startup::watch`].
+    ///
+    /// # Errors
+    /// See [`Startup::watch`].
+    pub async fn become_ready(&mut self) -> Result<(), SchemaError> {
+        self.startup.round().await
+    }
+}
+
+/// What is to be done once, as soon as the dependencies allow it: the schema, then the first administrator.
+pub struct Startup {
+    schema_step: Option<SchemaStep>,
+    schema: Schema,
+    bootstrap: Option<Bootstrap>,
+    users: Users,
+    tokens: Tokens,
+    hash_pool: HashPool,
+    health: Arc<Health>,
+}
+
+/// What the start does about the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SchemaStep {
+    Up,
+    To(usize),
+}
+
+impl SchemaStep {
+    fn of(config: &Config) -> Option<Self> {
+        match (config.database.schema_version, config.migrate()) {
+            (Some(version), _) => Some(Self::To(version)),
+            (None, MigrateMode::Auto) => Some(Self::Up),
+            (None, MigrateMode::Check) => None,
+        }
+    }
+}
+
+impl Startup {
+    /// Looks at the dependencies every second until `shutdown`, and does what is to be done as soon as they are there.
+    ///
+    /// # Errors
+    /// The schema can't be brought to where the settings want it, and waiting won't help.
+    pub async fn watch(mut self, shutdown: CancellationToken) -> Result<(), SchemaError> {
+        let mut interval = tokio::time::interval(WATCH_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                _ = interval.tick() => {}
+            }
+            // Not within the select: a migration that has begun is not to be dropped half-way.
+            self.round().await?;
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), SchemaError> {
+        if let Some(step) = self.schema_step {
+            match self.migrate(step).await {
+                Ok(()) => self.schema_step = None,
+                // Still away: the probe below says so, and the next round tries again.
+                Err(
+                    SchemaError::Store(StoreError::Unavailable { .. })
+                    | SchemaError::EndSessions(_),
+                ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let report = self.health.probe().await;
+        if report.failing().is_empty()
+            && let Some(bootstrap) = &self.bootstrap
+        {
+            match bootstrap.run(&self.users, &self.hash_pool).await {
+                Ok(()) => self.bootstrap = None,
+                Err(error) => {
+                    tracing::error!(cause = %with_sources(&error), "the first administrator was not created");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn migrate(&self, step: SchemaStep) -> Result<(), SchemaError> {
+        let end_sessions = async || self.tokens.clear().await.map(|_| ());
+        let status = match step {
+            SchemaStep::Up => self.schema.up().await?,
+            SchemaStep::To(version) => {
+                self.schema
+                    .to(Target::Version(version), end_sessions)
+                    .await?
+            }
+        };
+        if status.comparison != Comparison::Ahead {
+            tracing::info!(version = status.version, latest = status.known, "schema");
+        }
+        Ok(())
+    }
+}

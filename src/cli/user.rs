@@ -1,0 +1,292 @@
+//! `claviger user`: the people who may log in.
+
+use std::io::{self, IsTerminal, Read, Write};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::{Args, Subcommand};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::exit::Failure;
+use crate::auth::hash_pool::sizing::Sizing;
+use crate::auth::hash_pool::{HashPool, Observer};
+use crate::auth::password::{Password, Policy};
+use crate::auth::username::Username;
+use crate::config::{self, Config};
+use crate::store::database;
+use crate::store::users::{NewUser, User, Users};
+
+/// Users that are read at once.
+const PAGE: u64 = 500;
+
+/// The commands of this group.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create a user
+    Add {
+        /// The username
+        name: String,
+        /// Make the user an administrator
+        #[arg(long)]
+        admin: bool,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// List all users
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a new password
+    Passwd {
+        /// The username
+        name: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Refuse a user's logins
+    Disable {
+        /// The username
+        name: String,
+    },
+    /// Allow a user's logins again
+    Enable {
+        /// The username
+        name: String,
+    },
+    /// Delete a user; the id is never used again
+    Delete {
+        /// The username
+        name: String,
+    },
+}
+
+/// Where a password comes from: a prompt, or standard input. Never an argument, which every user of the machine can read.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct PasswordSource {
+    /// Read the password from standard input, without one line end at its end
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+pub(super) async fn run(
+    command: Command,
+    config: &Config,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let users = Users::new(database::connect(&config.database).await?);
+    match command {
+        Command::Add {
+            name,
+            admin,
+            password,
+        } => {
+            let username = username(&name)?;
+            let password_hash = Some(new_hash(password, &config.password).await?);
+            let new = NewUser {
+                username: username.as_str().to_owned(),
+                password_hash,
+                is_admin: admin,
+                disabled: false,
+            };
+            let user = users.insert(new).await?;
+            writeln!(out, "created {} with id {}", user.username, user.id)?;
+        }
+        Command::List { json } => list(&users, json, out).await?,
+        Command::Passwd { name, password } => {
+            let user = find(&users, &name).await?;
+            let hash = new_hash(password, &config.password).await?;
+            done(users.set_password(user.id, hash).await?)?;
+            writeln!(
+                out,
+                "changed the password of {}; {TOKENS_LIVE_ON}",
+                user.username
+            )?;
+        }
+        Command::Disable { name } => {
+            let user = find(&users, &name).await?;
+            done(users.set_disabled(user.id, true).await?)?;
+            writeln!(out, "disabled {}; {TOKENS_LIVE_ON}", user.username)?;
+        }
+        Command::Enable { name } => {
+            let user = find(&users, &name).await?;
+            done(users.set_disabled(user.id, false).await?)?;
+            writeln!(out, "enabled {}", user.username)?;
+        }
+        Command::Delete { name } => {
+            let user = find(&users, &name).await?;
+            done(users.delete(user.id).await?)?;
+            writeln!(out, "deleted {}; {TOKENS_LIVE_ON}", user.username)?;
+        }
+    }
+    Ok(())
+}
+
+/// Said until sessions are indexed by user.
+const TOKENS_LIVE_ON: &str = "tokens issued before live until they expire";
+
+fn username(name: &str) -> Result<Username, Failure> {
+    Username::parse(name).map_err(|error| Failure::Data(format!("the username {error}")))
+}
+
+async fn find(users: &Users, name: &str) -> Result<User, Failure> {
+    users
+        .find(username(name)?.as_str())
+        .await?
+        .ok_or(Failure::NoUser)
+}
+
+/// Somebody else may delete the user between the look-up and the change.
+fn done(found: bool) -> Result<(), Failure> {
+    if found { Ok(()) } else { Err(Failure::NoUser) }
+}
+
+async fn new_hash(
+    source: PasswordSource,
+    settings: &config::Password,
+) -> Result<SecretString, Failure> {
+    let password = Password::parse(source.read()?)
+        .map_err(|error| Failure::Data(format!("the password {error}")))?;
+    Policy {
+        min_length: settings.min_length,
+    }
+    .check(&password)
+    .map_err(|error| Failure::Data(format!("the password {error}")))?;
+    hash(&password, settings).await
+}
+
+/// Hashes one password, with a gate of one worker.
+pub(super) async fn hash(
+    password: &Password,
+    settings: &config::Password,
+) -> Result<SecretString, Failure> {
+    let settings = config::Password {
+        workers: Some(1),
+        ..settings.clone()
+    };
+    let sizing = Sizing::detect(&settings)?;
+    Ok(HashPool::start(&settings, &sizing, Observer::default())?
+        .hash(password)
+        .await?)
+}
+
+impl PasswordSource {
+    fn read(self) -> Result<SecretString, Failure> {
+        if self.password_stdin {
+            return from_stdin(&mut io::stdin().lock());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Usage(
+                "there is no terminal to ask for a password: use --password-stdin".to_owned(),
+            ));
+        }
+        let password = SecretString::from(rpassword::prompt_password("Password: ")?);
+        let again = SecretString::from(rpassword::prompt_password("Once more: ")?);
+        if password.expose_secret() == again.expose_secret() {
+            Ok(password)
+        } else {
+            Err(Failure::Data("the two passwords differ".to_owned()))
+        }
+    }
+}
+
+/// Takes all of it but one line end at its end: a password may begin or end with a space, or hold a line end.
+fn from_stdin(input: &mut dyn Read) -> Result<SecretString, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    input
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::Data(format!("standard input: {error}")))?;
+    let password = text.strip_suffix('\n').map_or(text.as_str(), |line| {
+        line.strip_suffix('\r').unwrap_or(line)
+    });
+    Ok(SecretString::from(password))
+}
+
+async fn list(users: &Users, as_json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut after = 0;
+    let mut first = true;
+    if as_json {
+        write!(out, "[")?;
+    } else {
+        writeln!(
+            out,
+            "{:>8}  {:<5}  {:<8}  {:<20}  USERNAME",
+            "ID", "ADMIN", "STATE", "LAST LOGIN"
+        )?;
+    }
+    loop {
+        let page = users.list(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        for user in &page {
+            if as_json {
+                write!(out, "{}\n  {}", if first { "" } else { "," }, object(user))?;
+            } else {
+                let admin = if user.is_admin { "yes" } else { "no" };
+                let state = if user.disabled_at.is_some() {
+                    "disabled"
+                } else {
+                    "enabled"
+                };
+                let last_login = user
+                    .last_login_at
+                    .as_ref()
+                    .map_or_else(|| "never".to_owned(), rfc3339);
+                writeln!(
+                    out,
+                    "{:>8}  {admin:<5}  {state:<8}  {last_login:<20}  {}",
+                    user.id, user.username
+                )?;
+            }
+            first = false;
+        }
+    }
+    if as_json {
+        writeln!(out, "{}]", if first { "" } else { "\n" })?;
+    }
+    Ok(())
+}
+
+fn object(user: &User) -> serde_json::Value {
+    json!({
+        "id": user.id,
+        "username": user.username,
+        "is_admin": user.is_admin,
+        "disabled": user.disabled_at.is_some(),
+        "created_at": rfc3339(&user.created_at),
+        "updated_at": rfc3339(&user.updated_at),
+        "last_login_at": user.last_login_at.as_ref().map(rfc3339),
+        "password_changed_at": user.password_changed_at.as_ref().map(rfc3339),
+    })
+}
+
+fn rfc3339(time: &DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_is_taken_from_a_password_and_nothing_else() {
+        for (input, password) in [
+            ("secret", "secret"),
+            ("secret\n", "secret"),
+            ("secret\r\n", "secret"),
+            ("secret\n\n", "secret\n"),
+            ("secret\r", "secret\r"),
+            (" secret \n", " secret "),
+            ("", ""),
+        ] {
+            assert_eq!(
+                from_stdin(&mut input.as_bytes()).unwrap().expose_secret(),
+                password,
+                "{input:?}"
+            );
+        }
+        assert!(from_stdin(&mut &[0xff][..]).is_err());
+    }
+}

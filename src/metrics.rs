@@ -1,0 +1,424 @@
+//! What is counted and timed. The registry is a value in the state, so that many instances can live in one process.
+//!
+//! Every metric stands with its meaning in docs/operations.md; a test compares that table with a live scrape.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// From a check in this process to a login that waited for its turn, in seconds.
+const REQUEST_BUCKETS: [f64; 13] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+/// From a cheap hash to one that asks too much, in seconds.
+const HASH_BUCKETS: [f64; 10] = [0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// From an idle gate to one at its deadline, in seconds.
+const WAIT_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
+
+/// How a login ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// A token was issued.
+    Success,
+    /// The name and the password don't belong together, or the user may not log in.
+    Refused,
+    /// The request was malformed.
+    Invalid,
+    /// The hash gate was full.
+    Overloaded,
+    /// The database or the token store was away.
+    Unavailable,
+    /// A bug.
+    Error,
+}
+
+impl LoginOutcome {
+    const ALL: [Self; 6] = [
+        Self::Success,
+        Self::Refused,
+        Self::Invalid,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::Error,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// How a token check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// The token is alive.
+    Valid,
+    /// The token is malformed, unknown, expired or revoked, or there was none.
+    Invalid,
+    /// The token store was away.
+    Unavailable,
+    /// A bug.
+    Error,
+}
+
+impl CheckOutcome {
+    const ALL: [Self; 4] = [Self::Valid, Self::Invalid, Self::Unavailable, Self::Error];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Unavailable => "unavailable",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What is read at the moment of a scrape, and not counted as it happens.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Logins that wait for a hash worker.
+    pub hash_queue_length: usize,
+    /// Logins that may wait.
+    pub hash_queue_capacity: usize,
+    /// Hash workers.
+    pub hash_workers: usize,
+    /// Hash workers that are at work.
+    pub hash_workers_busy: usize,
+    /// Open, idle and most connections, for each pool.
+    pub pools: Vec<(&'static str, PoolConnections)>,
+    /// Which dependencies could be used when they were last looked at.
+    pub dependencies: Vec<(&'static str, bool)>,
+    /// The version of the schema, and the newest that this binary knows.
+    pub schema_version: Option<(usize, usize)>,
+    /// Log lines that were dropped because they could not be written fast enough.
+    pub log_lines_dropped: u64,
+}
+
+/// The connections of one pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolConnections {
+    /// Open ones.
+    pub open: usize,
+    /// Open ones that nobody uses.
+    pub idle: usize,
+    /// The most that may be open.
+    pub max: usize,
+}
+
+/// The metrics of one instance.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    http_requests: IntCounterVec,
+    http_duration: HistogramVec,
+    logins: IntCounterVec,
+    token_checks: IntCounterVec,
+    tokens_issued: IntCounter,
+    tokens_revoked: IntCounter,
+    hash_duration: Histogram,
+    hash_wait: Histogram,
+    hash_queue_length: IntGauge,
+    hash_queue_capacity: IntGauge,
+    hash_workers: IntGauge,
+    hash_workers_busy: IntGauge,
+    pool_connections: IntGaugeVec,
+    pool_connections_max: IntGaugeVec,
+    dependency_up: IntGaugeVec,
+    schema_version: IntGauge,
+    schema_version_latest: IntGauge,
+    log_lines_dropped: IntCounter,
+}
+
+impl Metrics {
+    /// The metrics, all at zero.
+    ///
+    /// # Errors
+    /// Two metrics have the same name, or a name is malformed: a bug that any test finds.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let register = Register(&registry);
+        let metrics = Self {
+            http_requests: register.counters(
+                "claviger_http_requests_total",
+                "Requests answered by the API, by method, route template and status.",
+                &["method", "route", "status"],
+            )?,
+            http_duration: register.histograms(
+                "claviger_http_request_duration_seconds",
+                "Time from a request's head to its answer, by method and route template.",
+                &REQUEST_BUCKETS,
+                &["method", "route"],
+            )?,
+            logins: register.counters("claviger_logins_total", "Logins, by outcome.", &["outcome"])?,
+            token_checks: register.counters("claviger_token_checks_total", "Token checks, by outcome.", &["outcome"])?,
+            tokens_issued: register.counter("claviger_tokens_issued_total", "Tokens issued.")?,
+            tokens_revoked: register.counter("claviger_tokens_revoked_total", "Tokens ended before their time.")?,
+            hash_duration: register.histogram(
+                "claviger_hash_duration_seconds",
+                "Time of one run of the password hash.",
+                &HASH_BUCKETS,
+            )?,
+            hash_wait: register.histogram(
+                "claviger_hash_wait_seconds",
+                "Time that a login waited for a hash worker until its run began.",
+                &WAIT_BUCKETS,
+            )?,
+            hash_queue_length: register.gauge("claviger_hash_queue_length", "Logins that wait for a hash worker.")?,
+            hash_queue_capacity: register
+                .gauge("claviger_hash_queue_capacity", "Logins that may wait before the next one is refused.")?,
+            hash_workers: register.gauge("claviger_hash_workers", "Hash workers.")?,
+            hash_workers_busy: register.gauge("claviger_hash_workers_busy", "Hash workers that are at work.")?,
+            pool_connections: register.gauges(
+                "claviger_pool_connections",
+                "Connections of a pool, by pool (database, tokens) and state (used, idle).",
+                &["pool", "state"],
+            )?,
+            pool_connections_max: register.gauges(
+                "claviger_pool_connections_max",
+                "The most connections that a pool may open.",
+                &["pool"],
+            )?,
+            dependency_up: register.gauges(
+                "claviger_dependency_up",
+                "Whether a dependency (database, tokens, schema) could be used when it was last looked at.",
+                &["dependency"],
+            )?,
+            schema_version: register
+                .gauge("claviger_schema_version", "Version of the database schema when it was last looked at.")?,
+            schema_version_latest: register
+                .gauge("claviger_schema_version_latest", "Newest version of the schema that this binary knows.")?,
+            log_lines_dropped: register.counter(
+                "claviger_log_lines_dropped_total",
+                "Log lines dropped because they could not be written fast enough.",
+            )?,
+            registry: registry.clone(),
+        };
+        register.build_info()?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+
+        // A rate over a series that appears with its first event misses that event, so all are there from the start.
+        for outcome in LoginOutcome::ALL {
+            metrics.logins.with_label_values(&[outcome.label()]);
+        }
+        for outcome in CheckOutcome::ALL {
+            metrics.token_checks.with_label_values(&[outcome.label()]);
+        }
+        Ok(metrics)
+    }
+
+    /// Counts and times an answered request.
+    pub fn observe_request(&self, method: &str, route: &str, status: u16, elapsed: Duration) {
+        let mut buffer = [0; 3];
+        let status = status_label(status, &mut buffer);
+        self.http_requests
+            .with_label_values(&[method, route, status])
+            .inc();
+        self.http_duration
+            .with_label_values(&[method, route])
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a login; a successful one has issued a token.
+    pub fn count_login(&self, outcome: LoginOutcome) {
+        self.logins.with_label_values(&[outcome.label()]).inc();
+        if outcome == LoginOutcome::Success {
+            self.tokens_issued.inc();
+        }
+    }
+
+    /// Counts a token check.
+    pub fn count_check(&self, outcome: CheckOutcome) {
+        self.token_checks
+            .with_label_values(&[outcome.label()])
+            .inc();
+    }
+
+    /// Counts tokens that were ended before their time.
+    pub fn count_revoked(&self, tokens: u64) {
+        self.tokens_revoked.inc_by(tokens);
+    }
+
+    /// Times of hash runs; a cheap handle for the hash gate.
+    pub fn hash_duration(&self) -> Histogram {
+        self.hash_duration.clone()
+    }
+
+    /// Times of waits for a hash worker; a cheap handle for the hash gate.
+    pub fn hash_wait(&self) -> Histogram {
+        self.hash_wait.clone()
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A metric can't be encoded: a bug.
+    pub fn encode(&self, snapshot: &Snapshot) -> Result<Vec<u8>, prometheus::Error> {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.hash_queue_length
+            .set(gauge(snapshot.hash_queue_length));
+        self.hash_queue_capacity
+            .set(gauge(snapshot.hash_queue_capacity));
+        self.hash_workers.set(gauge(snapshot.hash_workers));
+        self.hash_workers_busy
+            .set(gauge(snapshot.hash_workers_busy));
+        for (pool, connections) in &snapshot.pools {
+            let used = connections.open.saturating_sub(connections.idle);
+            self.pool_connections
+                .with_label_values(&[*pool, "used"])
+                .set(gauge(used));
+            self.pool_connections
+                .with_label_values(&[*pool, "idle"])
+                .set(gauge(connections.idle));
+            self.pool_connections_max
+                .with_label_values(&[*pool])
+                .set(gauge(connections.max));
+        }
+        for (dependency, up) in &snapshot.dependencies {
+            self.dependency_up
+                .with_label_values(&[*dependency])
+                .set(i64::from(*up));
+        }
+        if let Some((version, latest)) = snapshot.schema_version {
+            self.schema_version.set(gauge(version));
+            self.schema_version_latest.set(gauge(latest));
+        }
+        self.log_lines_dropped.inc_by(
+            snapshot
+                .log_lines_dropped
+                .saturating_sub(self.log_lines_dropped.get()),
+        );
+
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// The three digits of a status, without a heap allocation for each request.
+fn status_label(status: u16, buffer: &mut [u8; 3]) -> &str {
+    let mut rest = status;
+    for digit in buffer.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    std::str::from_utf8(buffer).unwrap_or("000")
+}
+
+/// Makes metrics and registers them.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
+        self.add(Histogram::with_opts(
+            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+        )?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        self.add(HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+            labels,
+        )?)
+    }
+
+    fn build_info(&self) -> Result<(), prometheus::Error> {
+        let name = "claviger_build_info";
+        let info = self.add(IntGaugeVec::new(
+            Opts::new(name, "1, with the version as label."),
+            &["version"],
+        )?)?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_three_digits() {
+        for status in [100, 200, 404, 503] {
+            assert_eq!(status_label(status, &mut [0; 3]), status.to_string());
+        }
+    }
+
+    #[test]
+    fn every_outcome_is_there_before_its_first_event() {
+        let metrics = Metrics::new().unwrap();
+        let text = String::from_utf8(metrics.encode(&Snapshot::default()).unwrap()).unwrap();
+        for outcome in LoginOutcome::ALL {
+            assert!(text.contains(&format!(
+                "claviger_logins_total{{outcome=\"{}\"}} 0",
+                outcome.label()
+            )));
+        }
+        for outcome in CheckOutcome::ALL {
+            assert!(text.contains(&format!(
+                "claviger_token_checks_total{{outcome=\"{}\"}} 0",
+                outcome.label()
+            )));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Listeners, connections, shutdown. Knows nothing of handlers.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection that was accepted during shutdown may take to send its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long accepting pauses after an error that concerns the process, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener serves.
+pub trait HttpService:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> HttpService for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Serves `service` on `listener` until `shutdown`, then answers what has been accepted and waits for that, but not longer
+/// than `grace`. Tells whether all was answered.
+///
+/// Whoever connected before the listener was closed is answered, also if the kernel has the connection but it was not
+/// taken from it yet.
+pub async fn serve(
+    listener: TcpListener,
+    service: impl HttpService,
+    shutdown: CancellationToken,
+    grace: Duration,
+) -> bool {
+    let connections = TaskTracker::new();
+    let start = |(stream, peer)| {
+        connections.spawn(connection(stream, peer, service.clone(), shutdown.clone()));
+    };
+
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => start(accepted),
+                Err(error) => pause(&error).await,
+            },
+        }
+    }
+    // What waits in the kernel's queue would be reset when the listener is closed.
+    while let Some(Ok(accepted)) = now_or_never(listener.accept()).await {
+        start(accepted);
+    }
+    drop(listener);
+
+    connections.close();
+    tokio::time::timeout(grace, connections.wait())
+        .await
+        .is_ok()
+}
+
+async fn pause(error: &std::io::Error) {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    // The client left between the kernel's handshake and our taking it: that concerns nobody else.
+    if matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
+        return;
+    }
+    tracing::error!(%error, "a connection could not be accepted");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+async fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: impl HttpService,
+    shutdown: CancellationToken,
+) {
+    // Answers are small: waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    let asked = Arc::new(Notify::new());
+    let mark = Arc::clone(&asked);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        mark.notify_one();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        service.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+
+    // The connection is polled first, so that a request which has arrived is seen before the connection is told to end: one
+    // that it has not begun to read it would drop.
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        () = shutdown.cancelled() => {}
+    }
+    // Who has just connected is about to ask. After the first request this doesn't wait.
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, asked.notified()) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // A failure here is the client's: it left, or sent what is no HTTP.
+    let _ = connection.await;
+}

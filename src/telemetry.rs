@@ -1,0 +1,157 @@
+//! Logs and traces: the subscriber, and the export to an OpenTelemetry collector.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{BufWriter, IsTerminal};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use opentelemetry::KeyValue;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Span;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::{Config, LogFormat};
+
+/// How long the last spans may take to reach the collector at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Keeps logs and traces going. When it is dropped, what is buffered is written, so it must outlive all that logs.
+#[derive(Debug)]
+pub struct Telemetry {
+    dropped: ErrorCounter,
+    _log_writer: WorkerGuard,
+    tracer: Option<SdkTracerProvider>,
+}
+
+/// Logs or traces can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `telemetry.log_level` can't be parsed.
+    #[error("telemetry.log_level is no filter: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The exporter can't be made.
+    #[error("the OTLP exporter can't be set up: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// There is a subscriber already.
+    #[error("logging is set up already")]
+    Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
+}
+
+impl Telemetry {
+    /// Sets up logs on stderr, and traces where a collector is configured, for the whole process.
+    ///
+    /// # Errors
+    /// The filter is malformed or the exporter can't be made.
+    pub fn start(config: &Config) -> Result<Self, TelemetryError> {
+        let filter = EnvFilter::builder().parse(config.log_filter())?;
+
+        // Lines are formatted by whoever logs, but written by a thread of their own: a stalled terminal or pipe must not
+        // stall a login. What doesn't fit into the buffer is dropped and counted.
+        let (writer, log_writer) = NonBlockingBuilder::default()
+            .thread_name("claviger-log")
+            .finish(BufWriter::new(std::io::stderr()));
+        let dropped = writer.error_counter();
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+        let lines = match config.log_format() {
+            LogFormat::Json => lines
+                .json()
+                .flatten_event(true)
+                .with_span_list(false)
+                .boxed(),
+            LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        };
+
+        let tracer = config
+            .telemetry
+            .traces()
+            .then(|| tracer(config))
+            .transpose()?;
+        let spans = tracer
+            .as_ref()
+            .map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer.tracer("claviger")));
+
+        tracing::subscriber::set_global_default(
+            Registry::default().with(filter).with(spans).with(lines),
+        )?;
+        log_panics();
+        Ok(Self {
+            dropped,
+            _log_writer: log_writer,
+            tracer,
+        })
+    }
+
+    /// Tells how many log lines were dropped since the start.
+    pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let counter = self.dropped.clone();
+        move || counter.dropped_lines() as u64
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(tracer) = &self.tracer
+            && let Err(error) = tracer.shutdown_with_timeout(FLUSH_TIMEOUT)
+        {
+            tracing::warn!(%error, "the last spans may not have reached the collector");
+        }
+    }
+}
+
+/// The endpoint, headers, sampler and batch sizes come from the standard `OTEL_*` variables, which the SDK reads itself.
+fn tracer(config: &Config) -> Result<SdkTracerProvider, TelemetryError> {
+    let name = config.telemetry.service_name().to_owned();
+    let resource = Resource::builder()
+        .with_service_name(name)
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let exporter = SpanExporter::builder().with_http().build()?;
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_batch_exporter(exporter)
+        .build())
+}
+
+/// Makes `span` a child of the caller's span, if `traceparent` names one (W3C Trace Context).
+pub fn join_trace(span: &Span, headers: &HeaderMap) {
+    let parent = TraceContextPropagator::new().extract(&Headers(headers));
+    // The only failure is that the span is filtered out, and then there is nothing to join.
+    let _ = span.set_parent(parent);
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(axum::http::HeaderName::as_str).collect()
+    }
+}
+
+/// Logs where a thread panicked, but not with which message: a message may quote what was worked on, and that may be a
+/// password.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            tracing::error!(%location, %backtrace, "panic");
+        } else {
+            tracing::error!(%location, "panic");
+        }
+    }));
+}
