@@ -133,14 +133,6 @@ impl App {
     pub fn into_parts(self) -> (Api, Router, AppState, Startup) {
         (self.api, self.ops, self.state, self.startup)
     }
-
-    /// One round of [`Startup::watch`].
-    ///
-    /// # Errors
-    /// See [`Startup::watch`].
-    pub async fn become_ready(&mut self) -> Result<(), SchemaError> {
-        self.startup.round().await
-    }
 }
 
 /// What is to be done once, as soon as the dependencies allow it: the schema, then the first administrator.
@@ -189,7 +181,11 @@ impl Startup {
         }
     }
 
-    async fn round(&mut self) -> Result<(), SchemaError> {
+    /// Does what is to be done, and looks, once.
+    ///
+    /// # Errors
+    /// See [`Startup::watch`].
+    pub async fn round(&mut self) -> Result<(), SchemaError> {
         if let Some(step) = self.schema_step {
             match self.migrate(step).await {
                 Ok(()) => self.schema_step = None,

@@ -1,11 +1,18 @@
-//! A database of its own for each test.
+//! What the tests stand on: the service through its own factory, servers, a proxy that breaks, the built program.
+//!
+//! Nothing here sleeps or tries again: a test waits for what it wants to see, and the runner bounds how long.
 
-use claviger::config::{self, Config};
-use claviger::store::database;
-use sea_orm::DatabaseConnection;
-use sea_orm::sqlx::{self, AssertSqlSafe, Connection, PgConnection};
-use secrecy::{ExposeSecret, SecretString};
-use tempfile::TempDir;
+mod app;
+mod database;
+mod program;
+mod proxy;
+mod redis;
+
+pub(crate) use self::app::{Answer, PASSWORD, TestApp, login};
+pub(crate) use self::database::{TestDatabase, database, server};
+pub(crate) use self::program::{Program, Run, run};
+pub(crate) use self::proxy::Proxy;
+pub(crate) use self::redis::{RedisServer, redis_url};
 
 /// What a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,103 +23,9 @@ pub(crate) enum Backend {
     External,
 }
 
-/// An empty database, removed when this is dropped.
-pub(crate) struct TestDatabase {
-    pub(crate) url: SecretString,
-    _kept: Kept,
-}
-
-enum Kept {
-    Folder { _folder: TempDir },
-    Database { _name: DropDatabase },
-}
-
-struct DropDatabase(String);
-
-impl Drop for DropDatabase {
-    fn drop(&mut self) {
-        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.0);
-        // Not on the runtime of the test, which is about to end.
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                sqlx::raw_sql(AssertSqlSafe(drop))
-                    .execute(&mut server().await)
-                    .await
-                    .unwrap()
-            });
-        });
-        thread.join().unwrap();
-    }
-}
-
-impl TestDatabase {
-    /// The settings under which the service would use it.
-    pub(crate) fn settings(&self) -> config::Database {
-        config::Database {
-            url: self.url.clone(),
-            ..Config::default().database
-        }
-    }
-
-    /// A pool of its own, as another instance of the service would have it.
-    pub(crate) async fn connect(&self) -> DatabaseConnection {
-        database::connect(&self.settings()).await.unwrap()
-    }
-}
-
-/// An empty database.
-pub(crate) async fn database(backend: Backend) -> TestDatabase {
-    match backend {
-        Backend::Embedded => {
-            let folder = tempfile::tempdir().unwrap();
-            let url = format!(
-                "sqlite://{}?mode=rwc",
-                folder.path().join("claviger.db").display()
-            );
-            TestDatabase {
-                url: url.into(),
-                _kept: Kept::Folder { _folder: folder },
-            }
-        }
-        Backend::External => {
-            let mut random = [0; 8];
-            getrandom::fill(&mut random).unwrap();
-            let name = format!("claviger_test_{:016x}", u64::from_be_bytes(random));
-            let create = format!("CREATE DATABASE {name}");
-            let mut server = server().await;
-            sqlx::raw_sql(AssertSqlSafe(create))
-                .execute(&mut server)
-                .await
-                .unwrap();
-            let mut url = url::Url::parse(server_url().expose_secret()).unwrap();
-            url.set_path(&name);
-            TestDatabase {
-                url: String::from(url).into(),
-                _kept: Kept::Database {
-                    _name: DropDatabase(name),
-                },
-            }
-        }
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the harness says where its servers are"
-)]
-fn server_url() -> SecretString {
-    std::env::var("TEST_DATABASE_URL")
-        .expect("TEST_DATABASE_URL names a PostgreSQL server")
-        .into()
-}
-
-/// A connection of the test's own to the server, with the right to make databases.
-pub(crate) async fn server() -> PgConnection {
-    PgConnection::connect(server_url().expose_secret())
-        .await
-        .unwrap()
+/// A name that no other test has.
+pub(crate) fn unique(prefix: &str) -> String {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    format!("{prefix}{:016x}", u64::from_be_bytes(random))
 }

@@ -2,8 +2,24 @@
 
 // The attribute tells clippy that functions beside the tests may unwrap like the tests.
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod hash_gate;
+#[cfg(test)]
+mod ops;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod redis_contract;
+#[cfg(test)]
+mod routing;
+#[cfg(test)]
+mod startup;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+mod v1_0;

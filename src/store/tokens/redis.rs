@@ -76,8 +76,9 @@ impl RedisTokens {
             // Callers wait no longer than their own time-out (`bounded`), so one timer for each request is enough.
             .set_response_timeout(None)
             .set_connection_timeout(Some(settings.timeout))
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(500))
+            // A check that comes while the server is away waits for the next try, so one has to come within its time-out.
+            .set_min_delay(settings.timeout / 8)
+            .set_max_delay(settings.timeout / 4)
             // The default of 50 makes checks wait for each other long before Redis is busy.
             .set_pipeline_buffer_size(1024);
         let shared = ConnectionManager::new_lazy_with_config(client, config).map_err(invalid)?;
@@ -129,38 +130,35 @@ impl RedisTokens {
         let answer = self
             .bounded(async {
                 let first = pipeline
-                    .query_async::<(Option<i64>, i64)>(&mut connection)
+                    .query_async::<(Option<Vec<u8>>, i64)>(&mut connection)
                     .await;
                 match first {
-                    // The connection was closed while nobody used it, as by a restart: that says nothing of the server
-                    // as it is now. The manager connects anew, and the second try waits for that.
-                    Err(error) if error.is_unrecoverable_error() => {
+                    // The connection was closed while nobody used it, as by a restart, or could not be made when it was last
+                    // tried: that says nothing of the server as it is now. The manager connects anew, and the second try
+                    // waits for that.
+                    Err(error) if error.is_io_error() => {
                         pipeline.query_async(&mut connection).await
                     }
                     result => result,
                 }
             })
             .await;
-        let (user_id, ttl) = match answer {
+        let (value, ttl) = match answer {
             Ok(answer) => answer,
-            // `GET` on something that is no string, or whose value is no number: not ours.
-            Err(Attempt::Redis(error))
-                if error.kind() == ErrorKind::UnexpectedReturnType || is_wrong_type(&error) =>
-            {
-                let what = "the value of a token key is no user id".to_owned();
-                return Err(StoreError::Corrupt {
-                    dependency: Dependency::Tokens,
-                    what,
-                });
-            }
+            Err(Attempt::Redis(error)) if is_wrong_type(&error) => return Err(not_ours()),
             Err(error) => return Err(self.failed(error)),
         };
+        let Some(value) = value else { return Ok(None) };
+        let user_id = std::str::from_utf8(&value)
+            .ok()
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(not_ours)?;
         // The key may expire between the two commands; and what has no TTL was not written by this service.
         let expires_in = u64::try_from(ttl)
             .ok()
             .filter(|ttl| *ttl > 0)
             .map(Duration::from_millis);
-        Ok(user_id.zip(expires_in).map(|(user_id, expires_in)| Holder {
+        Ok(expires_in.map(|expires_in| Holder {
             user_id,
             expires_in,
         }))
@@ -305,8 +303,19 @@ fn is_read_only(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
+/// `GET` on something that is no string.
 fn is_wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE")
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "WRONGTYPE"))
+}
+
+/// Another program wrote a key of the form of a token.
+fn not_ours() -> StoreError {
+    let what = "the value of a token key is no user id".to_owned();
+    StoreError::Corrupt {
+        dependency: Dependency::Tokens,
+        what,
+    }
 }
 
 /// The prefix is a plain string, but `MATCH` takes a pattern.

@@ -1,0 +1,414 @@
+//! The command line, as an operator uses it: the built program, its output and its exit codes.
+
+use claviger::store::schema::Schema;
+use redis::AsyncCommands;
+use rstest::rstest;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::common::{Backend, PASSWORD, Program, RedisServer, Run, TestDatabase, database, run};
+
+/// The program on a database of its own.
+struct Cli {
+    database: TestDatabase,
+}
+
+impl Cli {
+    async fn new(backend: Backend) -> Self {
+        Self {
+            database: database(backend).await,
+        }
+    }
+
+    /// With the schema at its latest version.
+    async fn migrated(backend: Backend) -> Self {
+        let cli = Self::new(backend).await;
+        Schema::new(cli.database.connect().await)
+            .up()
+            .await
+            .unwrap();
+        cli
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with(arguments, "")
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &str) -> Run {
+        let run = run(arguments, &self.variables(), input);
+        assert!(!(run.out.clone() + &run.err).contains(PASSWORD), "{run:?}");
+        run
+    }
+
+    fn variables(&self) -> Vec<(&str, &str)> {
+        vec![
+            ("CLAVIGER_DATABASE__URL", self.database.url.expose_secret()),
+            ("CLAVIGER_LIMITS__ENABLED", "false"),
+        ]
+    }
+
+    fn add(&self, name: &str) -> Run {
+        self.run_with(&["user", "add", name, "--password-stdin"], PASSWORD)
+    }
+
+    fn users(&self) -> Vec<Value> {
+        let run = self.run(&["user", "list", "--json"]);
+        assert_eq!(run.code, 0, "{run:?}");
+        serde_json::from_str(&run.out).unwrap()
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn users_are_added_listed_and_changed(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::migrated(backend).await;
+    assert!(cli.users().is_empty());
+    let run = cli.run_with(
+        &["user", "add", "Alice", "--admin", "--password-stdin"],
+        PASSWORD,
+    );
+    assert_eq!(
+        (run.code, run.out.as_str()),
+        (0, "created alice with id 1\n")
+    );
+    assert_eq!(cli.add("bob").code, 0);
+
+    let users = cli.users();
+    assert_eq!(users.len(), 2);
+    assert_eq!(users[0]["username"], "alice");
+    assert_eq!(users[0]["is_admin"], true);
+    assert_eq!(users[0]["disabled"], false);
+    assert_eq!(users[1]["is_admin"], false);
+    for time in ["created_at", "updated_at"] {
+        assert!(users[0][time].as_str().unwrap().ends_with('Z'), "{users:?}");
+    }
+    assert!(users[0]["last_login_at"].is_null());
+    assert!(!users[0].as_object().unwrap().contains_key("password_hash"));
+
+    assert_eq!(cli.run(&["user", "disable", "bob"]).code, 0);
+    assert_eq!(cli.users()[1]["disabled"], true);
+    assert_eq!(cli.run(&["user", "enable", "BOB"]).code, 0);
+    assert_eq!(cli.users()[1]["disabled"], false);
+    let run = cli.run_with(
+        &["user", "passwd", "bob", "--password-stdin"],
+        "another long password\n",
+    );
+    assert_eq!(run.code, 0, "{run:?}");
+    let listed = cli.run(&["user", "list"]);
+    assert!(
+        listed.out.lines().nth(2).unwrap().contains("bob"),
+        "{listed:?}"
+    );
+
+    assert_eq!(cli.run(&["user", "delete", "alice"]).code, 0);
+    assert_eq!(cli.users().len(), 1);
+    let run = cli.add("carol");
+    assert_eq!(
+        run.out, "created carol with id 3\n",
+        "an id is never used again"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_can_not_be_done_is_said_with_the_right_code(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::migrated(backend).await;
+    assert_eq!(cli.add("alice").code, 0);
+
+    let taken = cli.add("ALICE");
+    assert_eq!(
+        (taken.code, taken.err.as_str()),
+        (65, "claviger: the username is taken\n")
+    );
+    for command in ["passwd", "disable", "enable", "delete"] {
+        let mut arguments = vec!["user", command, "nobody"];
+        if command == "passwd" {
+            arguments.push("--password-stdin");
+        }
+        let run = cli.run_with(&arguments, PASSWORD);
+        assert_eq!(
+            (run.code, run.err.as_str()),
+            (67, "claviger: there is no user of this name\n")
+        );
+    }
+    let short = cli.run_with(&["user", "add", "bob", "--password-stdin"], "short\n");
+    assert_eq!(short.code, 65);
+    assert_eq!(
+        short.err,
+        "claviger: the password must have at least 15 characters\n"
+    );
+    assert_eq!(
+        cli.run_with(&["user", "add", "bob", "--password-stdin"], "\n")
+            .code,
+        65
+    );
+    assert_eq!(cli.add("two words").code, 65);
+    // There is no terminal to ask at.
+    assert_eq!(cli.run(&["user", "add", "bob"]).code, 64);
+    assert_eq!(cli.users().len(), 1);
+}
+
+#[rstest]
+#[case::unknown_command(&["nonsense"], 64)]
+#[case::unknown_flag(&["user", "list", "--nonsense"], 64)]
+#[case::password_as_argument(&["user", "add", "bob", "--password", "secret"], 64)]
+#[case::missing_argument(&["user", "add"], 64)]
+#[case::no_version(&["migrate", "to", "nonsense"], 64)]
+#[case::unknown_version(&["migrate", "to", "99"], 64)]
+#[case::help(&["--help"], 0)]
+#[case::version(&["--version"], 0)]
+#[tokio::test]
+async fn the_command_line_is_checked(#[case] arguments: &[&str], #[case] code: i32) {
+    let cli = Cli::new(Backend::Embedded).await;
+    let run = cli.run(arguments);
+    assert_eq!(run.code, code, "{run:?}");
+    assert_eq!(run.err.is_empty(), code == 0, "{run:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_schema_goes_to_any_version(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::new(backend).await;
+    let status = || cli.run(&["migrate", "status"]).out;
+    assert!(
+        status().starts_with("behind: version 0 of 2, missing "),
+        "{}",
+        status()
+    );
+    for from in 0..=2 {
+        for to in 0..=2 {
+            for version in [from, to] {
+                let run = cli.run(&["migrate", "to", &version.to_string()]);
+                assert_eq!(run.code, 0, "{from} to {to}: {run:?}");
+            }
+            let expected = if to == 2 { "current" } else { "behind" };
+            assert!(status().starts_with(&format!("{expected}: version {to} of 2")));
+        }
+    }
+    assert_eq!(cli.run(&["migrate", "down"]).code, 0);
+    assert!(status().starts_with("behind: version 1 of 2"));
+    assert_eq!(
+        cli.run(&["migrate", "to", "latest"]).out,
+        "current: version 2 of 2\n"
+    );
+    assert_eq!(cli.run(&["migrate", "to", "zero"]).code, 0);
+    assert_eq!(cli.run(&["migrate", "up"]).out, "current: version 2 of 2\n");
+    let json: Value = serde_json::from_str(&cli.run(&["migrate", "status", "--json"]).out).unwrap();
+    assert_eq!(
+        (&json["comparison"], &json["version"]),
+        (&"current".into(), &2.into())
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn eight_processes_that_migrate_at_once_all_succeed(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::new(backend).await;
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| cli.run(&["migrate", "up"])))
+            .collect();
+        for run in runs {
+            let run = run.join().unwrap();
+            assert_eq!(
+                (run.code, run.out.as_str()),
+                (0, "current: version 2 of 2\n"),
+                "{run:?}"
+            );
+        }
+    });
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_schema_that_is_ahead_stops_only_what_would_undo_it(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::migrated(backend).await;
+    let sql =
+        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29990101_000001_later', 0)";
+    sea_orm::ConnectionTrait::execute_unprepared(&cli.database.connect().await, sql)
+        .await
+        .unwrap();
+    for command in [
+        &["migrate", "up"][..],
+        &["migrate", "status"],
+        &["migrate", "to", "latest"],
+    ] {
+        let run = cli.run(command);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.out.starts_with("ahead: version 2 of 2"), "{run:?}");
+    }
+    for command in [
+        &["migrate", "down"][..],
+        &["migrate", "to", "1"],
+        &["migrate", "to", "zero"],
+    ] {
+        let run = cli.run(command);
+        assert_eq!(run.code, 69, "{run:?}");
+        assert!(run.err.contains("m29990101_000001_later"), "{run:?}");
+    }
+    assert_eq!(cli.add("alice").code, 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn undoing_users_ends_every_session_first(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let redis = RedisServer::start();
+    let cli = Cli::migrated(backend).await;
+    let mut connection = redis.connect().await;
+    let token = claviger::auth::token::Token::generate().expose().to_owned();
+    connection.set_ex::<_, _, ()>(&token, 1, 600).await.unwrap();
+    let with_redis = |url: &str, arguments: &[&str]| {
+        let mut variables = cli.variables();
+        variables.push(("CLAVIGER_TOKENS__URL", url));
+        variables.push(("CLAVIGER_TOKENS__TIMEOUT", "500ms"));
+        run(arguments, &variables, "")
+    };
+
+    // The token store is away: nothing is undone.
+    let refused = with_redis("redis://127.0.0.1:1", &["migrate", "to", "zero"]);
+    assert_eq!(refused.code, 69, "{refused:?}");
+    assert!(cli.run(&["migrate", "status"]).out.starts_with("current"));
+
+    let done = with_redis(redis.url.expose_secret(), &["migrate", "down"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.starts_with("ended 1 sessions\n"), "{done:?}");
+    assert!(!connection.exists::<_, bool>(&token).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_unavailable() {
+    let variables = [(
+        "DATABASE_URL",
+        "postgres://claviger:Sesame-0pen@127.0.0.1:1/claviger",
+    )];
+    for command in [
+        &["migrate", "up"][..],
+        &["migrate", "status"],
+        &["user", "list"],
+    ] {
+        let run = run(command, &variables, "");
+        assert_eq!(run.code, 69, "{run:?}");
+        assert!(
+            run.err.starts_with("claviger: database unavailable: "),
+            "{run:?}"
+        );
+        assert!(!run.err.contains("Sesame"), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_told_before_anything_is_done() {
+    let variables = [("CLAVIGER_TOKENS__TTL", "soon")];
+    for command in [
+        &["serve"][..],
+        &[],
+        &["migrate", "up"],
+        &["user", "list"],
+        &["config", "check"],
+    ] {
+        let run = run(command, &variables, "");
+        assert_eq!(run.code, 78, "{run:?}");
+        assert!(
+            run.err.contains("tokens.ttl") && run.err.contains("CLAVIGER_TOKENS__TTL"),
+            "{run:?}"
+        );
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn health_and_smoke_ask_the_running_service(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::migrated(backend).await;
+    let mut service = Program::start(&cli.variables());
+    service.wait_for("ready");
+    let listen = service.ops.strip_prefix("http://").unwrap().to_owned();
+    let mut variables = cli.variables();
+    variables.push(("CLAVIGER_SERVER__OPS_LISTEN", &listen));
+
+    let healthy = run(&["healthcheck"], &variables, "");
+    assert_eq!(healthy.code, 0, "{healthy:?}");
+    for prefix in ["", "/", "/api", "/api/"] {
+        let url = format!("{}{prefix}", service.api);
+        let smoke = run(&["smoke", "--url", &url], &variables, "");
+        assert_eq!(
+            smoke.out, "logged in\nchecked\nlogged out\nok\n",
+            "{smoke:?}"
+        );
+        assert_eq!(smoke.code, 0);
+    }
+    assert!(cli.users().is_empty(), "the user of the smoke test is gone");
+    let wrong = run(
+        &["smoke", "--url", &format!("{}/wrong", service.api)],
+        &variables,
+        "",
+    );
+    assert_eq!(wrong.code, 69, "{wrong:?}");
+    assert!(cli.users().is_empty());
+
+    service.signal("TERM");
+    assert!(service.end().0.success());
+    assert_eq!(run(&["healthcheck"], &variables, "").code, 69);
+}
+
+#[tokio::test]
+async fn what_is_generated_is_complete() {
+    let openapi = run(&["openapi"], &[], "");
+    assert_eq!(
+        openapi.out,
+        include_str!("../../openapi.json"),
+        "run `make openapi`"
+    );
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completions", shell], &[], "");
+        assert_eq!(script.code, 0);
+        assert!(script.out.contains("migrate"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "tcsh"], &[], "").code, 64);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let cli = Cli::new(Backend::Embedded).await;
+    let mut variables = cli.variables();
+    variables.push(("CLAVIGER_SERVER__LISTEN", &address));
+    variables.push(("CLAVIGER_SERVER__OPS_LISTEN", "127.0.0.1:0"));
+    let run = run(&["serve"], &variables, "");
+    assert_eq!(run.code, 69);
+    assert!(
+        run.err.contains(&format!("server.listen: {address}: ")),
+        "{run:?}"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_migration_that_can_not_be_done_ends_the_service(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::migrated(backend).await;
+    let sql =
+        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29990101_000001_later', 0)";
+    sea_orm::ConnectionTrait::execute_unprepared(&cli.database.connect().await, sql)
+        .await
+        .unwrap();
+    let mut variables = cli.variables();
+    variables.push(("CLAVIGER_DATABASE__SCHEMA_VERSION", "1"));
+    let (status, log) = Program::start(&variables).end();
+    assert_eq!(status.code(), Some(69), "{log:?}");
+}

@@ -1,0 +1,148 @@
+//! What other services may rely on when they read Redis themselves.
+
+use claviger::auth::token::Token;
+use claviger::store::tokens::Tokens;
+use redis::AsyncCommands;
+use secrecy::ExposeSecret;
+
+use crate::common::{Backend, RedisServer, TestApp};
+
+async fn app_on(redis: &RedisServer, prefix: &str) -> TestApp {
+    TestApp::start_with(Backend::External, |config| {
+        config.tokens.url = redis.url.clone();
+        config.tokens.key_prefix = prefix.to_owned();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_key_is_the_token_and_the_value_is_the_user() {
+    let redis = RedisServer::start();
+    let app = app_on(&redis, "").await;
+    let id = app.user("alice").await;
+    let token = app.token("alice").await;
+
+    let mut connection = redis.connect().await;
+    let value: String = connection.get(&token).await.unwrap();
+    assert_eq!(value, id.to_string());
+    let ttl: i64 = connection.ttl(&token).await.unwrap();
+    assert!((86_300..=86_400).contains(&ttl), "{ttl}");
+
+    app.log_out(&token).await;
+    assert!(!connection.exists::<_, bool>(&token).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_prefix_precedes_the_token() {
+    let redis = RedisServer::start();
+    let app = app_on(&redis, "auth:*[").await;
+    let id = app.user("alice").await;
+    let token = app.token("alice").await;
+    let mut connection = redis.connect().await;
+    assert_eq!(
+        connection
+            .get::<_, i64>(format!("auth:*[{token}"))
+            .await
+            .unwrap(),
+        id
+    );
+    assert_eq!(app.check(&token).await.status, 200);
+}
+
+#[tokio::test]
+async fn nothing_else_is_kept_and_no_key_is_without_an_end() {
+    let redis = RedisServer::start();
+    let app = app_on(&redis, "").await;
+    app.user("alice").await;
+    let mut tokens = vec![app.token("alice").await, app.token("alice").await];
+    app.ops("/readyz").await;
+    let mut connection = redis.connect().await;
+    let mut keys: Vec<String> = connection.keys("*").await.unwrap();
+    keys.sort();
+    tokens.sort();
+    assert_eq!(keys, tokens);
+}
+
+#[tokio::test]
+async fn a_key_that_another_program_wrote_is_no_token() {
+    let redis = RedisServer::start();
+    let app = app_on(&redis, "").await;
+    let token = |()| Token::generate().expose().to_owned();
+    let mut connection = redis.connect().await;
+
+    // Without an end: this service never writes such.
+    let for_ever = token(());
+    connection.set::<_, _, ()>(&for_ever, 1).await.unwrap();
+    app.check(&for_ever).await.problem(401, "invalid-token");
+
+    let no_number = token(());
+    connection
+        .set_ex::<_, _, ()>(&no_number, "admin", 60)
+        .await
+        .unwrap();
+    app.check(&no_number).await.problem(500, "internal");
+
+    let no_string = token(());
+    connection
+        .hset::<_, _, _, ()>(&no_string, "user", 1)
+        .await
+        .unwrap();
+    app.check(&no_string).await.problem(500, "internal");
+    assert_eq!(
+        app.metric("claviger_token_checks_total{outcome=\"error\"}")
+            .await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn clearing_ends_all_sessions_and_touches_nothing_else() {
+    let redis = RedisServer::start();
+    let app = app_on(&redis, "a*:").await;
+    app.user("alice").await;
+    let token = app.token("alice").await;
+    let mut connection = redis.connect().await;
+    let mut many = redis::pipe();
+    for _ in 0..3_000 {
+        let key = format!("a*:{}", Token::generate().expose());
+        many.cmd("SET").arg(key).arg(1).arg("EX").arg(60).ignore();
+    }
+    many.query_async::<()>(&mut connection).await.unwrap();
+    for other in ["clv_of_another_prefix", "ab:clv_x", "a*:other"] {
+        connection.set::<_, _, ()>(other, "kept").await.unwrap();
+    }
+
+    let tokens = Tokens::open(&app.config.tokens).unwrap();
+    assert_eq!(tokens.clear().await.unwrap(), 3_001);
+
+    app.check(&token).await.problem(401, "invalid-token");
+    let mut keys: Vec<String> = connection.keys("*").await.unwrap();
+    keys.sort();
+    assert_eq!(keys, ["a*:other", "ab:clv_x", "clv_of_another_prefix"]);
+}
+
+#[tokio::test]
+async fn a_user_of_redis_needs_few_rights() {
+    let redis = RedisServer::start();
+    let rule = "on >secret resetkeys ~clv_* ~claviger:* resetchannels -@all +get +set +pttl +del +setrange \
+                +scan +ping +unwatch";
+    let words: Vec<&str> = ["ACL", "SETUSER", "claviger"]
+        .into_iter()
+        .chain(rule.split(' '))
+        .collect();
+    redis.command(&words).await;
+    let url = redis
+        .url
+        .expose_secret()
+        .replace("redis://", "redis://claviger:secret@");
+    let app = TestApp::start_with(Backend::External, |config| {
+        config.tokens.url = url.into();
+        config.tokens.key_prefix = String::new();
+    })
+    .await;
+    app.user("alice").await;
+    let token = app.token("alice").await;
+    assert_eq!(app.check(&token).await.status, 200);
+    assert_eq!(app.log_out(&token).await.status, 204);
+    assert_eq!(app.ops("/readyz").await.status, 200);
+}

@@ -1,0 +1,6 @@
+//! `/v1.0/user/auth`: log in, check, log out.
+
+mod check;
+mod forms;
+mod input;
+mod log_in;
