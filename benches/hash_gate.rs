@@ -2,7 +2,8 @@
 //! hand-over to a thread and back, the comparison) is the difference.
 //!
 //! `bare`, two threads: the most that two cores can hash. `gate`: as many logins as two workers keep busy. Compare only
-//! figures of one run: the speed of a shared machine drifts.
+//! figures of one run: the speed of a shared machine drifts, and what else runs on it slows the gate more than the bare
+//! runs, because the gate's threads are niced.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,7 +18,7 @@ use claviger::auth::hash_pool::sizing::Sizing;
 use claviger::auth::hash_pool::{HashPool, Observer};
 use claviger::auth::password::Password;
 use claviger::config;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -109,8 +110,10 @@ fn hash_gate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hash");
     group
         .throughput(Throughput::Elements(1))
-        .sample_size(20)
+        .sample_size(10)
         .measurement_time(Duration::from_secs(10));
+    // As many runs in each sample; a few runs say nothing about many clients.
+    group.sampling_mode(SamplingMode::Flat);
     for threads in [1, WORKERS] {
         group.bench_function(format!("bare, {threads} threads"), |bencher| {
             bencher.iter_custom(|runs| bare(threads, runs));
