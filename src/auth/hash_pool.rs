@@ -38,7 +38,10 @@ use crate::auth::password::phc::{Bounds, Cost, CostError, StoredHash};
 use crate::config;
 
 /// The hash gate. Clones share the threads and the queue; the threads end with the last clone, or with
-/// [`close`](Self::close).
+/// [`close`](Self::close), and either waits for the run that is going on.
+///
+/// Its futures need a tokio runtime whose clock is enabled. Under a paused clock (`tokio::time::pause`) their deadline
+/// passes at once, since tokio sees no reason to wait for a thread that isn't its own.
 #[derive(Clone)]
 pub struct HashPool(Arc<Pool>);
 
