@@ -168,7 +168,8 @@ impl StoredHash {
             return Err(Unusable::Malformed);
         }
         let hash = PasswordHash::new(stored).map_err(|_| Unusable::Malformed)?;
-        // The parser takes some strings that it would write differently; only one spelling is right.
+        // No string is known that the parser takes and would write differently. Should a later one take some, they are
+        // refused here: only one spelling is right.
         if hash.to_string() != stored {
             return Err(Unusable::Malformed);
         }
