@@ -18,7 +18,7 @@ T ?=
 CARGO_DENY_VERSION := 0.20.2
 # An installed one is used as it is.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),target/tools/$(CARGO_DENY_VERSION)/bin/cargo-deny)
-SHELL_SCRIPTS := .ci/run tests/run tests/packages.sh tests/servers.sh
+SHELL_SCRIPTS := .ci/run bench/run tests/run tests/packages.sh tests/servers.sh
 
 ##@ Everyday
 
@@ -55,6 +55,10 @@ fmt: ## Format the code
 .PHONY: doc
 doc: ## Build the documentation of the code, private items included
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+.PHONY: bench
+bench: ## Measure against bare ceilings (about ten minutes; BENCH_SECONDS, BENCH_ROUNDS)
+	@bench/run
 
 ##@ Checks
 
