@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use claviger::config;
+use claviger::store::schema::{Schema, SchemaError, Target};
 use claviger::store::users::Users;
-use claviger::store::{Dependency, StoreError, database, schema::Schema};
+use claviger::store::{Dependency, StoreError, database};
 use rstest::rstest;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use secrecy::ExposeSecret;
@@ -335,4 +336,34 @@ async fn wrong_password() {
         panic!()
     };
     assert!(!format!("{source} {source:?}").contains("hunter2"));
+}
+
+/// The connection that holds the migration lock breaks: nothing goes on without the lock, and nothing was changed.
+#[tokio::test]
+async fn migration_lock_lost() {
+    let (database, users) = users(Backend::External).await;
+    users.insert(named("alice")).await.unwrap();
+    let schema = Schema::new(database.connect().await);
+    let before = schema.status().await.unwrap();
+    let break_it = async || {
+        terminate_sessions(&database).await;
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let outcome = schema.to(Target::Zero, break_it).await;
+    assert!(
+        matches!(outcome, Err(SchemaError::Migration { .. })),
+        "{outcome:?}"
+    );
+
+    assert_eq!(schema.status().await.unwrap(), before);
+    assert!(users.find("alice").await.unwrap().is_some());
+    // And the lock is free.
+    let schema = schema.lock_wait(Duration::ZERO);
+    schema
+        .to(
+            Target::Zero,
+            async || Ok::<(), std::convert::Infallible>(()),
+        )
+        .await
+        .unwrap();
 }

@@ -1,11 +1,17 @@
 //! The table `users` through [`Users`].
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
 use claviger::store::StoreError;
 use claviger::store::users::{NewUser, User, Users};
+use claviger::store::{database, schema::Schema};
 use rstest::rstest;
 use sea_orm::ConnectionTrait;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
+
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{named, users};
 use crate::common::Backend;
@@ -364,4 +370,74 @@ async fn no_secret_in_debug_output(
         text.contains("alice") && !text.contains("argon2id"),
         "{text}"
     );
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Not even by the libraries, at the level that tells most: neither a hash nor the password of the database.
+#[rstest]
+#[tokio::test]
+async fn no_secret_in_the_log(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
+    let (database, _users) = users(backend).await;
+    let mut settings = database.settings();
+    if backend == Backend::External {
+        let mut url = url::Url::parse(settings.url.expose_secret()).unwrap();
+        if url.password().is_none() {
+            // For a server that lets everybody in.
+            url.set_password(Some("hunter2")).unwrap();
+        }
+        settings.url = String::from(url).into();
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(FmtSpan::NEW)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+
+    let db = database::connect(&settings).await.unwrap();
+    Schema::new(db.clone()).status().await.unwrap();
+    let users = Users::new(db);
+    let id = users.insert(named("alice")).await.unwrap().id;
+    users.insert(named("alice")).await.unwrap_err();
+    users.find("alice").await.unwrap();
+    let old = SecretString::from("$argon2id$old");
+    users
+        .record_login(id, Some((&old, "$argon2id$new".into())))
+        .await
+        .unwrap();
+    users
+        .set_password(id, "$argon2id$other".into())
+        .await
+        .unwrap();
+    users.list(0, 10).await.unwrap();
+    users.ping().await.unwrap();
+    drop(guard);
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    // It did tell much. SQLite's driver tells its statements from a thread of its own, where nobody listens here.
+    let told = match backend {
+        Backend::Embedded => "begin_with_options",
+        Backend::External => "last_login_at",
+    };
+    assert!(text.contains(told), "{text}");
+    assert!(!text.contains("argon2id"), "{text}");
+    let url = url::Url::parse(settings.url.expose_secret()).unwrap();
+    if let Some(password) = url.password() {
+        assert!(!text.contains(password), "{text}");
+    }
 }
