@@ -14,20 +14,32 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long a connection that was accepted during shutdown may take to send its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many connections the kernel keeps until they are taken; it may be configured to keep fewer. What comes beyond that
+/// is not refused but dropped, and its client tries again a second later: with the 128 that Tokio asks for, a burst of
+/// clients sees that second.
+const BACKLOG: u32 = 1024;
+
 /// How long accepting pauses after an error that concerns the process, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long clients are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the head of a request, counted from the end of the one before: a connection that nobody uses is closed after
+    /// this, too.
+    pub head: Duration,
+    /// For all that is open at shutdown.
+    pub grace: Duration,
+}
 
 /// What a listener serves.
 pub trait HttpService:
@@ -46,8 +58,23 @@ impl<S> HttpService for S where
 {
 }
 
+/// Listens on `address`.
+///
+/// # Errors
+/// The address is taken, or not one of this machine.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // The connections of a process that has just ended don't keep the next one from starting.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves `service` on `listener` until `shutdown`, then answers what has been accepted and waits for that, but not longer
-/// than `grace`. Tells whether all was answered.
+/// than `timeouts.grace`. Tells whether all was answered.
 ///
 /// Whoever connected before the listener was closed is answered, also if the kernel has the connection but it was not
 /// taken from it yet.
@@ -55,11 +82,17 @@ pub async fn serve(
     listener: TcpListener,
     service: impl HttpService,
     shutdown: CancellationToken,
-    grace: Duration,
+    timeouts: Timeouts,
 ) -> bool {
     let connections = TaskTracker::new();
     let start = |(stream, peer)| {
-        connections.spawn(connection(stream, peer, service.clone(), shutdown.clone()));
+        connections.spawn(connection(
+            stream,
+            peer,
+            service.clone(),
+            shutdown.clone(),
+            timeouts.head,
+        ));
     };
 
     loop {
@@ -78,7 +111,7 @@ pub async fn serve(
     drop(listener);
 
     connections.close();
-    tokio::time::timeout(grace, connections.wait())
+    tokio::time::timeout(timeouts.grace, connections.wait())
         .await
         .is_ok()
 }
@@ -109,6 +142,7 @@ async fn connection(
     peer: SocketAddr,
     service: impl HttpService,
     shutdown: CancellationToken,
+    head_timeout: Duration,
 ) {
     // Answers are small: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
@@ -122,7 +156,7 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
 

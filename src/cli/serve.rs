@@ -1,5 +1,7 @@
 //! `claviger serve`: the service itself.
 
+use std::net::SocketAddr;
+
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -8,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Failure;
 use crate::app::App;
 use crate::config::{self, Config, Sources};
-use crate::server;
+use crate::server::{self, Timeouts};
 use crate::telemetry::Telemetry;
 
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
@@ -29,6 +31,8 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     runtime.block_on(serve(loaded.config, &telemetry))
 }
 
+/// Serves until SIGTERM or SIGINT, and then ends as it was told to: that is a success, also if some clients did not end their
+/// requests within `server.shutdown_grace`, or if a second signal did not let it wait for them. The log says which.
 async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     let settings = config.server.clone();
     let mut signals = Signals::new()?;
@@ -36,8 +40,8 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     let hash_pool = app.state.authenticator().hash_pool().clone();
     let (api, ops, state, startup) = app.into_parts();
 
-    let listener = bind(settings.listen, "server.listen").await?;
-    let ops_listener = bind(settings.ops_listen, "server.ops_listen").await?;
+    let listener = bind(settings.listen, "server.listen")?;
+    let ops_listener = bind(settings.ops_listen, "server.ops_listen")?;
     tracing::info!(
         api = %listener.local_addr()?,
         ops = %ops_listener.local_addr()?,
@@ -45,20 +49,14 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
         "listening"
     );
 
+    let timeouts = Timeouts {
+        head: settings.request_timeout,
+        grace: settings.shutdown_grace,
+    };
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let mut watch = tokio::spawn(startup.watch(stop.clone()));
-    let mut api = tokio::spawn(server::serve(
-        listener,
-        api,
-        stop.clone(),
-        settings.shutdown_grace,
-    ));
-    let ops = tokio::spawn(server::serve(
-        ops_listener,
-        ops,
-        stop_ops.clone(),
-        settings.shutdown_grace,
-    ));
+    let mut api = tokio::spawn(server::serve(listener, api, stop.clone(), timeouts));
+    let ops = tokio::spawn(server::serve(ops_listener, ops, stop_ops.clone(), timeouts));
 
     let outcome = tokio::select! {
         name = signals.next() => {
@@ -67,35 +65,48 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
         }
         // Only ever ends before the signal with an error.
         ended = &mut watch => ended.context("the watch of the dependencies ended")?.map_err(Failure::from),
-        _ = &mut api => Err(Failure::Other(anyhow::anyhow!("the API's listener ended"))),
+        // A bug: there is nothing left to drain.
+        _ = &mut api => return Err(Failure::Other(anyhow::anyhow!("the API's listener ended"))),
     };
 
     // Readiness first, so that whoever sends requests stops sending them; then what was accepted is answered. The operations
     // listener stays until the end, and says "draining".
     state.start_draining();
     stop.cancel();
-    let drained = tokio::select! {
-        drained = &mut api, if !api.is_finished() => drained.unwrap_or(false),
-        name = signals.next() => {
-            tracing::warn!(signal = name, "told twice: not waiting for open requests");
-            false
-        }
+    let end = tokio::select! {
+        drained = api => if drained.unwrap_or(false) { End::Drained } else { End::GraceOver },
+        name = signals.next() => End::ToldTwice(name),
     };
-    if drained {
-        tracing::info!("all accepted requests were answered");
-        hash_pool.close();
-    } else {
-        tracing::warn!("some requests were not answered within server.shutdown_grace");
+    match end {
+        End::Drained => {
+            tracing::info!("all accepted requests were answered");
+            hash_pool.close();
+        }
+        End::GraceOver => {
+            tracing::warn!("some requests were not answered within server.shutdown_grace");
+        }
+        End::ToldTwice(signal) => {
+            tracing::warn!(signal, "told twice: not waiting for open requests");
+        }
     }
     stop_ops.cancel();
     ops.abort();
     outcome
 }
 
-async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
+fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    server::bind(address)
         .map_err(|error| Failure::Unavailable(format!("{key}: {address}: {error}")))
+}
+
+/// How the open requests ended.
+enum End {
+    /// All were answered.
+    Drained,
+    /// Some were open when `server.shutdown_grace` was over.
+    GraceOver,
+    /// The second signal, of this name, came before that.
+    ToldTwice(&'static str),
 }
 
 /// The signals that end the service.

@@ -3,14 +3,18 @@
 //! Nothing here sleeps or tries again: a test waits for what it wants to see, and the runner bounds how long.
 
 mod app;
+mod connection;
 mod database;
 mod program;
 mod proxy;
 mod redis;
 
 pub(crate) use self::app::{Answer, PASSWORD, TestApp, login};
+pub(crate) use self::connection::{
+    Connection, credentials, get, head_of_login, post_login, with_token,
+};
 pub(crate) use self::database::{TestDatabase, database, server};
-pub(crate) use self::program::{Program, Run, run};
+pub(crate) use self::program::{Deployment, Program, Run, run};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::redis::{RedisServer, redis_url};
 

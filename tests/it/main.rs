@@ -18,6 +18,8 @@ mod redis_contract;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod shutdown;
+#[cfg(test)]
 mod startup;
 #[cfg(test)]
 mod store;

@@ -142,9 +142,7 @@ impl TestApp {
 
     /// Logs in as a user that [`TestApp::user`] made, and tells the token.
     pub(crate) async fn token(&self, username: &str) -> String {
-        let answer = self.log_in(username, PASSWORD).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()["access_token"].as_str().unwrap().to_owned()
+        self.log_in(username, PASSWORD).await.token()
     }
 
     /// Posts to the login as JSON.
@@ -189,13 +187,7 @@ impl TestApp {
 
     /// The value of a metric, as it stands in a scrape: `name{labels}`.
     pub(crate) async fn metric(&self, series: &str) -> u64 {
-        let text = self.ops("/metrics").await.text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {series} in\n{text}"))
-            .parse()
-            .unwrap()
+        self.ops("/metrics").await.metric(series)
     }
 }
 
@@ -237,6 +229,23 @@ impl Answer {
         let value = values.next()?;
         assert!(values.next().is_none(), "{name} is there twice");
         Some(value.to_str().unwrap())
+    }
+
+    /// The value of a metric in a scrape: `name{labels}`.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = self.text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in\n{text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// The token that a login was answered with.
+    pub(crate) fn token(&self) -> String {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()["access_token"].as_str().unwrap().to_owned()
     }
 
     /// Asserts that this is a problem document of the contract, and tells it.

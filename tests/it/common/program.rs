@@ -1,10 +1,16 @@
 //! The built program, as an operator runs it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
-use serde_json::Value;
+use claviger::store::schema::Schema;
+use claviger::store::users::{NewUser, Users};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use super::{Answer, Backend, Connection, PASSWORD, TestDatabase, get, redis_url, unique};
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
@@ -54,8 +60,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts the service on free ports, with JSON logs, and waits until it listens.
+    /// Starts the service on free ports and waits until it listens.
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        Self::start_in(&std::env::temp_dir(), variables)
+    }
+
+    fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut all = vec![
             ("CLAVIGER_SERVER__LISTEN", "127.0.0.1:0"),
             ("CLAVIGER_SERVER__OPS_LISTEN", "127.0.0.1:0"),
@@ -64,6 +74,7 @@ impl Program {
         ];
         all.extend_from_slice(variables);
         let mut child = command(&["serve"], &all)
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -92,25 +103,70 @@ impl Program {
                     self.log.join("\n")
                 );
             };
-            let parsed: Option<Value> = serde_json::from_str(&line).ok();
+            let parsed = parse(&line);
             self.log.push(line);
-            if let Some(line) = parsed
-                && line["message"] == message
-            {
-                return line;
+            if parsed["message"] == message {
+                return parsed;
             }
         }
     }
 
-    /// Sends a signal: `TERM`, `INT`.
+    /// Sends a signal: `TERM`, `INT`; `STOP` and `CONT` hold the whole process and let it go on.
     pub(crate) fn signal(&self, name: &str) {
         let pid = rustix::process::Pid::from_child(&self.child);
         let signal = match name {
             "TERM" => rustix::process::Signal::TERM,
             "INT" => rustix::process::Signal::INT,
+            "STOP" => rustix::process::Signal::STOP,
+            "CONT" => rustix::process::Signal::CONT,
             other => panic!("no signal {other}"),
         };
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// A connection to the API.
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(&self.api).await
+    }
+
+    /// Sends a request to the API on a connection of its own.
+    pub(crate) async fn send(&self, request: &str) -> Answer {
+        let mut connection = self.connect().await;
+        connection.send(request).await;
+        connection.answer().await
+    }
+
+    /// `GET` from the operations listener.
+    pub(crate) async fn ops(&self, path: &str) -> Answer {
+        let mut connection = Connection::open(&self.ops).await;
+        connection.send(&get(path)).await;
+        connection.answer().await
+    }
+
+    /// The value of a metric, as it stands in a scrape: `name{labels}`.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        self.ops("/metrics").await.metric(series)
+    }
+
+    /// Scrapes until a metric has this value.
+    pub(crate) async fn wait_for_metric(&self, series: &str, value: u64) {
+        for _ in 0..MOST_LOOKS {
+            if self.metric(series).await == value {
+                return;
+            }
+        }
+        panic!("{series} does not become {value}");
+    }
+
+    /// Asks `/readyz` until it says that the service is ending, and tells that answer.
+    pub(crate) async fn wait_for_draining(&self) -> Answer {
+        for _ in 0..MOST_LOOKS {
+            let answer = self.ops("/readyz").await;
+            if answer.text().contains("draining") {
+                return answer;
+            }
+        }
+        panic!("the service does not drain");
     }
 
     /// Waits for the end, and tells how it ended and all that was logged.
@@ -126,6 +182,122 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// How often a condition is looked at before it is given up. Each look is a request of its own, so this is some minutes.
+const MOST_LOOKS: u32 = 50_000;
+
+/// A line of the log, in either format. The text format holds what the JSON format does, but all as text.
+fn parse(line: &str) -> Value {
+    if let Ok(line @ Value::Object(_)) = serde_json::from_str(line) {
+        return line;
+    }
+    // TIME LEVEL SPANS TARGET: MESSAGE FIELDS, where a span is NAME{FIELDS}: and only targets begin with the name of a crate.
+    let mut fields = Map::new();
+    let mut message: Vec<&str> = Vec::new();
+    let mut target = None;
+    for word in line.split_whitespace() {
+        match (target, word.split_once('=')) {
+            (None, _) => {
+                target = word
+                    .strip_suffix(':')
+                    .filter(|word| word.starts_with("claviger"));
+            }
+            (Some(_), Some((name, value))) => {
+                fields.insert(name.to_owned(), value.trim_matches('"').into());
+            }
+            (Some(_), None) => message.push(word),
+        }
+    }
+    fields.insert("target".to_owned(), target.into());
+    fields.insert("message".to_owned(), message.join(" ").into());
+    Value::Object(fields)
+}
+
+/// A database of its own with the schema at its latest version, and the settings of a service on it.
+pub(crate) struct Deployment {
+    pub(crate) database: TestDatabase,
+    /// What precedes its tokens in Redis.
+    pub(crate) key_prefix: String,
+    users: Users,
+    variables: Vec<(String, String)>,
+}
+
+impl Deployment {
+    pub(crate) async fn new(backend: Backend) -> Self {
+        let database = super::database(backend).await;
+        let connection = database.connect().await;
+        Schema::new(connection.clone()).up().await.unwrap();
+        let key_prefix = unique("test-");
+        let mut deployment = Self {
+            key_prefix: key_prefix.clone(),
+            users: Users::new(connection),
+            variables: Vec::new(),
+            database,
+        };
+        let url = deployment.database.url.clone();
+        deployment.set("CLAVIGER_DATABASE__URL", url.expose_secret());
+        if backend == Backend::External {
+            deployment.set("CLAVIGER_TOKENS__URL", redis_url().expose_secret());
+        }
+        deployment.set("CLAVIGER_TOKENS__KEY_PREFIX", &key_prefix);
+        deployment.set("CLAVIGER_LIMITS__ENABLED", "false");
+        deployment.set("CLAVIGER_PASSWORD__MEMORY_KIB", "8");
+        deployment.set("CLAVIGER_PASSWORD__ITERATIONS", "1");
+        deployment
+    }
+
+    /// Sets a variable of the service. The last value of a name counts.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// A hash costs some dozen milliseconds, so that logins overlap.
+    pub(crate) fn slow_hashes(&mut self) {
+        self.set("CLAVIGER_PASSWORD__MEMORY_KIB", "19456");
+        self.set("CLAVIGER_PASSWORD__ITERATIONS", "4");
+        self.set("CLAVIGER_PASSWORD__QUEUE_TIMEOUT", "2m");
+        self.set("CLAVIGER_SERVER__REQUEST_TIMEOUT", "3m");
+        self.set("CLAVIGER_SERVER__SHUTDOWN_GRACE", "4m");
+    }
+
+    /// Creates a user with [`PASSWORD`] at the cost that is set.
+    pub(crate) fn user(&self, username: &str) {
+        let arguments = ["user", "add", username, "--password-stdin"];
+        let run = run(&arguments, &self.variables(), PASSWORD);
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+
+    /// Creates a user whose stored hash matches no password, but keeps a worker busy for about a second to find that out.
+    pub(crate) async fn slow_user(&self, username: &str) {
+        let hash = "$argon2id$v=19$m=8,t=150000,p=1$c2FsdHNhbHRzYWx0$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
+        let new = NewUser {
+            username: username.to_owned(),
+            password_hash: Some(SecretString::from(hash)),
+            is_admin: false,
+            disabled: false,
+        };
+        self.users.insert(new).await.unwrap();
+    }
+
+    /// Starts the service and waits until it listens.
+    pub(crate) fn start_unready(&self) -> Program {
+        Program::start_in(&self.database.folder(), &self.variables())
+    }
+
+    /// Starts the service and waits until it is ready.
+    pub(crate) fn start(&self) -> Program {
+        let mut program = self.start_unready();
+        program.wait_for("ready");
+        program
+    }
+
+    fn variables(&self) -> Vec<(&str, &str)> {
+        let variables = self.variables.iter();
+        variables
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
     }
 }
 
