@@ -2,6 +2,8 @@
 
 // The attribute tells clippy that functions beside the tests may unwrap like the tests.
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod common;
