@@ -164,6 +164,8 @@ pub(super) async fn hash(
 ) -> Result<SecretString, Failure> {
     let settings = config::Password {
         workers: Some(1),
+        // Nobody else is in the queue, so there is nothing to shed: on a busy machine the one hash just takes its time.
+        queue_timeout: std::time::Duration::from_mins(5),
         ..settings.clone()
     };
     let sizing = Sizing::detect(&settings)?;
