@@ -1,7 +1,9 @@
 //! Persistence, each test on both databases.
 
+use claviger::store::database::pool_size;
 use claviger::store::schema::Schema;
 use claviger::store::users::{NewUser, Users};
+use sea_orm::DatabaseConnection;
 
 use crate::common::{Backend, TestDatabase, database};
 
@@ -15,6 +17,14 @@ async fn users(backend: Backend) -> (TestDatabase, Users) {
     let db = database.connect().await;
     Schema::new(db.clone()).up().await.unwrap();
     (database, Users::new(db))
+}
+
+/// Opens a connection, and waits until it is back in the pool: it comes back in the background.
+async fn connected(db: &DatabaseConnection) {
+    Users::new(db.clone()).ping().await.unwrap();
+    while pool_size(db).idle == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn named(username: &str) -> NewUser {

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{named, users};
+use super::{connected, named, users};
 use crate::common::{Backend, TestDatabase, server};
 
 const LIMIT: Duration = Duration::from_millis(200);
@@ -149,19 +149,19 @@ async fn hung_in_the_middle() {
     let (server, settings) = behind(&database, network.address());
     let lost = network.lost.clone();
     tokio::spawn(async move { network.run(server).await });
-    let users = Users::new(
-        impatient(config::Database {
-            max_connections: 1,
-            ..settings
-        })
-        .await,
-    );
-    users.insert(named("alice")).await.unwrap();
+    let db = impatient(config::Database {
+        max_connections: 1,
+        ..settings
+    })
+    .await;
+    connected(&db).await;
+    let users = Users::new(db);
 
     lost.send_replace(());
     let start = Instant::now();
-    assert_unavailable(users.find("alice").await);
-    // It takes the pool as long again to give up the connection.
+    let outcome = tokio::time::timeout(SOON, users.find("alice")).await;
+    assert_unavailable(outcome.expect("the call never ended"));
+    // It takes the pool some time to give up the connection.
     while users.find("alice").await.is_err() {
         assert!(
             start.elapsed() < SOON,
@@ -207,20 +207,32 @@ async fn terminate_sessions(database: &TestDatabase) {
 
 #[tokio::test]
 async fn locked_table() {
-    let (database, _users) = users(Backend::External).await;
-    let users = Users::new(impatient(database.settings()).await);
+    let (database, users) = users(Backend::External).await;
+    let alice = users.insert(named("alice")).await.unwrap().id;
+    let db = impatient(config::Database {
+        max_connections: 1,
+        ..database.settings()
+    })
+    .await;
+    let users = Users::new(db.clone());
+    // A statement that the connection knows is sent to run, one that is new to it only to be looked at.
+    assert!(!users.delete(4711).await.unwrap());
+    connected(&db).await;
     let other = database.connect().await;
     let lock = other.begin().await.unwrap();
     lock.execute_unprepared("LOCK TABLE users").await.unwrap();
 
     let start = Instant::now();
+    assert_unavailable(users.delete(alice).await);
     assert_unavailable(users.find("alice").await);
-    assert_unavailable(users.insert_first(named("alice")).await);
+    assert_unavailable(users.insert_first(named("bob")).await);
     assert!(start.elapsed() < SOON);
-    // Nothing of it is left at the server, to be done when nobody asks for it any more.
+    // Nothing of it is left at the server, to be done when nobody asks for it any more: it would come before this lock.
     lock.rollback().await.unwrap();
-    assert!(users.insert_first(named("bob")).await.unwrap().is_some());
-    assert!(users.find("alice").await.unwrap().is_none());
+    let lock = other.begin().await.unwrap();
+    lock.execute_unprepared("LOCK TABLE users").await.unwrap();
+    lock.rollback().await.unwrap();
+    assert!(users.find("alice").await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -9,11 +9,12 @@ use claviger::store::{database, schema::Schema};
 use rstest::rstest;
 use sea_orm::ConnectionTrait;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use super::{named, users};
+use super::{connected, named, users};
 use crate::common::Backend;
 
 fn hash(user: &User) -> Option<&str> {
@@ -322,15 +323,21 @@ async fn one_of_eight_makes_the_first_user(
     #[values(true, false)] same_name: bool,
 ) {
     let (database, users) = users(backend).await;
+    let start = Arc::new(Barrier::new(8));
     let mut race = JoinSet::new();
     for number in 0..8 {
-        let users = Users::new(database.connect().await);
+        let start = Arc::clone(&start);
+        let db = database.connect().await;
         let name = if same_name {
             "admin".to_owned()
         } else {
             format!("admin-{number}")
         };
-        race.spawn(async move { users.insert_first(named(&name)).await.unwrap() });
+        race.spawn(async move {
+            connected(&db).await;
+            start.wait().await;
+            Users::new(db).insert_first(named(&name)).await.unwrap()
+        });
     }
     let won: Vec<User> = race.join_all().await.into_iter().flatten().collect();
     assert_eq!(won.len(), 1);
