@@ -10,6 +10,8 @@ mod common;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod hash_gate;
 #[cfg(test)]
 mod ops;

@@ -166,13 +166,13 @@ async fn a_full_queue_of_connections_is_answered() {
 }
 
 #[tokio::test]
-async fn what_was_pipelined_before_the_signal_is_answered_or_plainly_refused() {
+async fn an_answer_says_that_no_request_is_taken_after_it() {
     let deployment = deployment(Backend::Embedded).await;
     let service = deployment.start();
     let mut connection = open_login(&service, "alice").await;
     service.signal("TERM");
     service.wait_for_draining().await;
-    // A request that comes behind one that is open at the signal is not taken: the answer before it says so.
+    // What comes behind the request that was open at the signal was not accepted, and its client is told to send it elsewhere.
     let both = credentials("alice") + &get("/");
     connection.send(&both).await;
     let answer = connection.answer().await;
@@ -194,6 +194,33 @@ async fn connections_that_nobody_uses_hold_nothing_up() {
     service.signal("TERM");
     assert_eq!(used.rest().await, "");
     assert_eq!(unused.rest().await, "");
+    ended(service, ALL_ANSWERED);
+}
+
+#[tokio::test]
+async fn a_request_whose_head_had_begun_to_arrive_is_answered() {
+    let deployment = deployment(Backend::Embedded).await;
+    let service = deployment.start();
+    let (head, rest) = ("GET / HTTP/1.1\r\nhost", ": test\r\n\r\n");
+    let mut begun = service.connect().await;
+    begun.send(head).await;
+    service.signal("TERM");
+    service.wait_for_draining().await;
+    begun.send(rest).await;
+    assert_eq!(begun.answer().await.status, 200);
+    ended(service, ALL_ANSWERED);
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_waited_for_as_long_as_at_any_time() {
+    let mut deployment = deployment(Backend::Embedded).await;
+    deployment.set("CLAVIGER_SERVER__REQUEST_TIMEOUT", "300ms");
+    let service = deployment.start();
+    let mut begun = service.connect().await;
+    begun.send("GET / HTTP/1.1\r\n").await;
+    // The grace is four minutes here.
+    service.signal("TERM");
+    assert_eq!(begun.rest().await, "");
     ended(service, ALL_ANSWERED);
 }
 

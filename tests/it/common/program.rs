@@ -111,6 +111,20 @@ impl Program {
         }
     }
 
+    /// The next access event. Panics if the service ends before it.
+    pub(crate) fn wait_for_access(&mut self) -> Value {
+        loop {
+            let Ok(line) = self.lines.recv() else {
+                panic!("no access event in\n{}", self.log.join("\n"));
+            };
+            let parsed = parse(&line);
+            self.log.push(line);
+            if parsed["target"] == "claviger::access" {
+                return parsed;
+            }
+        }
+    }
+
     /// Sends a signal: `TERM`, `INT`; `STOP` and `CONT` hold the whole process and let it go on.
     pub(crate) fn signal(&self, name: &str) {
         let pid = rustix::process::Pid::from_child(&self.child);
