@@ -2,6 +2,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{BufWriter, IsTerminal};
+use std::panic::PanicHookInfo;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -12,10 +13,13 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
+use tracing::{Dispatch, Span, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Config, LogFormat};
@@ -59,29 +63,14 @@ impl Telemetry {
             .thread_name("claviger-log")
             .finish(BufWriter::new(std::io::stderr()));
         let dropped = writer.error_counter();
-        let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-        let lines = match config.log_format() {
-            LogFormat::Json => lines
-                .json()
-                .flatten_event(true)
-                .with_span_list(false)
-                .boxed(),
-            LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        };
-
         let tracer = config
             .telemetry
             .traces()
             .then(|| tracer(config))
             .transpose()?;
-        let spans = tracer
-            .as_ref()
-            .map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer.tracer("claviger")));
-
-        tracing::subscriber::set_global_default(
-            Registry::default().with(filter).with(spans).with(lines),
-        )?;
-        log_panics();
+        let dispatch = dispatch(config, filter, tracer.as_ref(), writer);
+        tracing::dispatcher::set_global_default(dispatch)?;
+        std::panic::set_hook(Box::new(log_panic));
         Ok(Self {
             dropped,
             _log_writer: log_writer,
@@ -104,6 +93,59 @@ impl Drop for Telemetry {
             tracing::warn!(%error, "the last spans may not have reached the collector");
         }
     }
+}
+
+/// Brings the layers together.
+fn dispatch<W>(
+    config: &Config,
+    filter: EnvFilter,
+    tracer: Option<&SdkTracerProvider>,
+    writer: W,
+) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let registry = Registry::default().with(ceiling());
+    match tracer {
+        // A filter for all is cheaper than one for each layer.
+        None => Dispatch::new(registry.with(filter).with(lines(config, writer))),
+        // What is logged says nothing of what is exported: quiet logs must not cost the traces.
+        Some(tracer) => {
+            let spans = tracing_opentelemetry::layer().with_tracer(tracer.tracer("claviger"));
+            let lines = lines(config, writer).with_filter(filter);
+            Dispatch::new(registry.with(spans.with_filter(exported())).with(lines))
+        }
+    }
+}
+
+/// The log, in its format.
+fn lines<S, W>(config: &Config, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    match config.log_format() {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+    }
+}
+
+/// Libraries are heard from `debug` up, whatever `telemetry.log_level` asks for: there they tell their statements without the
+/// parameters. At `trace` they record what their functions are called with, and that may be a hash or a URL with a password.
+fn ceiling() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::DEBUG)
+        .with_target(env!("CARGO_PKG_NAME"), LevelFilter::TRACE)
+}
+
+/// The spans that are exported: our own.
+fn exported() -> Targets {
+    Targets::new().with_target(env!("CARGO_PKG_NAME"), LevelFilter::INFO)
 }
 
 /// The endpoint, headers, sampler and batch sizes come from the standard `OTEL_*` variables, which the SDK reads itself.
@@ -141,17 +183,15 @@ impl Extractor for Headers<'_> {
 
 /// Logs where a thread panicked, but not with which message: a message may quote what was worked on, and that may be a
 /// password.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let backtrace = Backtrace::capture();
-        if backtrace.status() == BacktraceStatus::Captured {
-            tracing::error!(%location, %backtrace, "panic");
-        } else {
-            tracing::error!(%location, "panic");
-        }
-    }));
+pub(crate) fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(%location, %backtrace, "panic");
+    } else {
+        tracing::error!(%location, "panic");
+    }
 }
