@@ -11,7 +11,7 @@ mod redis;
 
 pub(crate) use self::app::{Answer, PASSWORD, TestApp, login};
 pub(crate) use self::connection::{
-    Connection, credentials, get, head_of_login, post_login, with_token,
+    Connection, credentials, get, head_of_login, post, post_login, with_token,
 };
 pub(crate) use self::database::{TestDatabase, database, server};
 pub(crate) use self::program::{Deployment, Program, Run, run};

@@ -28,4 +28,6 @@ mod startup;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod v1_0;
