@@ -283,16 +283,21 @@ impl Deployment {
         assert_eq!(run.code, 0, "{run:?}");
     }
 
+    /// Creates a user as it is.
+    pub(crate) async fn insert(&self, new: NewUser) {
+        self.users.insert(new).await.unwrap();
+    }
+
     /// Creates a user whose stored hash matches no password, but keeps a worker busy for about a second to find that out.
     pub(crate) async fn slow_user(&self, username: &str) {
         let hash = "$argon2id$v=19$m=8,t=150000,p=1$c2FsdHNhbHRzYWx0$MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
-        let new = NewUser {
+        self.insert(NewUser {
             username: username.to_owned(),
             password_hash: Some(SecretString::from(hash)),
             is_admin: false,
             disabled: false,
-        };
-        self.users.insert(new).await.unwrap();
+        })
+        .await;
     }
 
     /// Starts the service and waits until it listens.
