@@ -195,3 +195,88 @@ pub(crate) fn log_panic(panic: &PanicHookInfo<'_>) {
         tracing::error!(%location, "panic");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::Mode;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Log {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(mode: Mode, filter: &str, work: impl FnOnce()) -> String {
+        let config = Config {
+            mode,
+            ..Config::default()
+        };
+        let log = Log::default();
+        let filter = EnvFilter::builder().parse(filter).unwrap();
+        let dispatch = dispatch(&config, filter, None, log.clone());
+        tracing::dispatcher::with_default(&dispatch, work);
+        log.text()
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_its_message() {
+        // The hook is of the whole process: the panics of other tests go where they went.
+        let (here, before) = (std::thread::current().id(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().id() == here {
+                log_panic(panic);
+            } else {
+                before(panic);
+            }
+        }));
+        for mode in [Mode::Prod, Mode::Dev] {
+            let log = logged(mode, "info", || {
+                let panics = || panic!("this quotes what was worked on");
+                std::panic::catch_unwind(panics).unwrap_err();
+            });
+            assert!(log.contains("ERROR"), "{log}");
+            assert!(log.contains("src/telemetry.rs:"), "{log}");
+            assert!(!log.contains("worked on"), "{log}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_heard_up_to_a_level_and_we_at_every_level() {
+        let log = logged(Mode::Prod, "trace,quiet=info", || {
+            tracing::trace!(target: "library", "called with");
+            tracing::debug!(target: "library", "was called");
+            tracing::debug!(target: "quiet", "filtered");
+            tracing::trace!("ours");
+        });
+        assert!(!log.contains("called with"), "{log}");
+        assert!(log.contains("was called"), "{log}");
+        assert!(!log.contains("filtered"), "{log}");
+        assert!(log.contains("ours"), "{log}");
+    }
+}

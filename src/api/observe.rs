@@ -202,3 +202,65 @@ fn method_label(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::app::App;
+    use crate::config::Config;
+
+    async fn state() -> AppState {
+        let mut config = Config::default();
+        config.database.url = "sqlite::memory:".into();
+        config.password.memory_kib = 8;
+        config.password.iterations = 1;
+        config.password.foreign_max_mib = 1;
+        config.password.workers = Some(1);
+        Box::pin(App::build(config, || 0)).await.unwrap().state
+    }
+
+    /// No handler panics that is known of, so here is one.
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_no_more() {
+        let panics = async |State(_): State<AppState>| -> StatusCode {
+            panic!("this quotes what was worked on");
+        };
+        let state = state().await;
+        let router = Router::new()
+            .route("/", get(async || "fine"))
+            .route("/panics", get(panics))
+            .layer(from_fn_with_state(state.clone(), observe))
+            .with_state(state.clone());
+        let send = async |path: &str| {
+            let request = Request::get(path).header("x-request-id", "of-the-caller");
+            let request = request.body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap()
+        };
+
+        for _ in 0..2 {
+            let answer = send("/panics").await;
+            assert_eq!(answer.status(), 500);
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            assert_eq!(answer.headers()["x-request-id"], "of-the-caller");
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["code"], "internal");
+            assert_eq!(problem["request_id"], "of-the-caller");
+            assert!(!problem.to_string().contains("worked on"), "{problem}");
+        }
+        assert_eq!(send("/").await.status(), 200);
+
+        let scrape = state.metrics().encode(&crate::metrics::Snapshot::default());
+        let scrape = String::from_utf8(scrape.unwrap()).unwrap();
+        let counted =
+            r#"claviger_http_requests_total{method="GET",route="/panics",status="500"} 2"#;
+        assert!(scrape.contains(counted), "{scrape}");
+    }
+}
