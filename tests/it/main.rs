@@ -16,6 +16,8 @@ mod hash_gate;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod outage;

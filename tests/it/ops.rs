@@ -94,32 +94,3 @@ async fn a_scrape_tells_of_the_gate_the_pools_and_the_stores(
         r#"claviger_http_request_duration_seconds_count{method="GET",route="/v1.0/user/auth"}"#;
     assert_eq!(app.metric(series).await, 1);
 }
-
-#[rstest]
-#[tokio::test]
-async fn every_metric_stands_in_the_documentation_with_its_type(
-    #[values(Backend::Embedded, Backend::External)] backend: Backend,
-) {
-    let app = TestApp::start(backend).await;
-    app.user("alice").await;
-    let token = app.token("alice").await;
-    app.check(&token).await;
-
-    let scrape = app.ops("/metrics").await.text();
-    let mut live: Vec<(&str, &str)> = scrape
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .collect();
-    live.sort_unstable();
-
-    let page = include_str!("../../docs/operations.md");
-    let table = page.split("<!-- metrics -->").nth(1).unwrap();
-    let table = table.split("<!-- /metrics -->").next().unwrap();
-    let mut documented: Vec<(&str, &str)> = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
-        .map(|(name, rest)| (name, rest.split(' ').next().unwrap()))
-        .collect();
-    documented.sort_unstable();
-    assert_eq!(live, documented);
-}
