@@ -1,5 +1,7 @@
 //! The log of the built program: what stands in it, and what never does.
 
+use std::fmt::Write as _;
+
 use claviger::auth::token::Token;
 use claviger::store::users::NewUser;
 use rstest::rstest;
@@ -172,7 +174,7 @@ impl Prying {
     async fn send(&mut self, request: &str) -> Answer {
         let answer = self.service.send(request).await;
         if answer.status != 200 {
-            self.answers += &format!("{:?}\n{}\n", answer.headers, answer.text());
+            let _ = writeln!(self.answers, "{:?}\n{}", answer.headers, answer.text());
         }
         answer
     }
