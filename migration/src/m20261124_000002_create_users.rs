@@ -1,4 +1,7 @@
 //! Table `users`: who may log in.
+//!
+//! The installation's id is made anew with it: ids of users start again at 1, and what was kept under the old id must not
+//! be taken for theirs. A service that keeps tokens in its process ends them when it sees another id.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -18,6 +21,8 @@ CREATE TABLE users (
     last_login_at timestamptz,
     password_changed_at timestamptz
 );
+UPDATE installation SET id =
+    encode(substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16), 'hex');
 ";
 
 /// `AUTOINCREMENT`, or SQLite gives the id of the last row to the next one once that row is deleted.
@@ -36,6 +41,7 @@ CREATE TABLE users (
     last_login_at text,
     password_changed_at text
 );
+UPDATE installation SET id = lower(hex(randomblob(16)));
 ";
 
 pub(crate) struct Migration;

@@ -67,6 +67,8 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
 
 /// The forbidden names that the code outside of comments uses.
 fn violations<'a>(source: &str, forbidden: &[&'a str]) -> Vec<&'a str> {
+    // Unit tests stand at the end of a file, and may use what they test with.
+    let source = source.split("\n#[cfg(test)]\n").next().unwrap_or(source);
     let code: Vec<&str> = source
         .lines()
         .map(str::trim_start)

@@ -44,6 +44,8 @@ impl Cli {
         vec![
             ("CLAVIGER_DATABASE__URL", self.database.url.expose_secret()),
             ("CLAVIGER_LIMITS__ENABLED", "false"),
+            // A busy machine is no outage.
+            ("CLAVIGER_DATABASE__ACQUIRE_TIMEOUT", "20s"),
         ]
     }
 

@@ -242,7 +242,9 @@ impl RedisTokens {
             }
             result
         };
-        match attempt.await {
+        // One bound over all: a server that hangs lets each idle connection of the pool run into a time-out of its own.
+        let outcome = tokio::time::timeout(self.0.timeout, attempt).await;
+        match outcome.unwrap_or(Err(Attempt::TimedOut)) {
             Ok(value) => {
                 self.0.read_only.store(false, Ordering::Relaxed);
                 Ok(value)

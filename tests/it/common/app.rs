@@ -1,5 +1,7 @@
 //! The service, without a socket: requests go straight into what the listeners would serve.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::request::Builder;
@@ -53,6 +55,9 @@ impl TestApp {
         };
         config.database = database.settings();
         config.database.migrate = Some(MigrateMode::Auto);
+        // A busy machine is no outage; what tests one sets a time-out of its own.
+        config.database.acquire_timeout = Duration::from_secs(20);
+        config.tokens.timeout = Duration::from_secs(20);
         config.tokens.url = match backend {
             Backend::Embedded => SecretString::from("memory:"),
             Backend::External => redis_url(),
