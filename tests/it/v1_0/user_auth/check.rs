@@ -145,6 +145,7 @@ async fn a_mistyped_token_asks_no_store() {
     // The store is away, so asking it would be a 503.
     let app = TestApp::start_with(Backend::External, |config| {
         config.tokens.url = "redis://127.0.0.1:1".into();
+        config.tokens.timeout = std::time::Duration::from_millis(500);
     })
     .await;
     let token = Token::generate().expose().to_owned();
