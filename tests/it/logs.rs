@@ -352,6 +352,8 @@ async fn no_secret_comes_out_at_any_level(
         let (tokens, tokens_url) = Proxy::before(&redis_url()).await;
         deployment.set("CLAVIGER_DATABASE__URL", database_url.expose_secret());
         deployment.set("CLAVIGER_TOKENS__URL", tokens_url.expose_secret());
+        deployment.set("CLAVIGER_DATABASE__ACQUIRE_TIMEOUT", "3s");
+        deployment.set("CLAVIGER_TOKENS__TIMEOUT", "3s");
         breakable = Some((database, tokens));
     }
 

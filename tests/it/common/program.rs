@@ -257,6 +257,9 @@ impl Deployment {
         }
         deployment.set("CLAVIGER_TOKENS__KEY_PREFIX", &key_prefix);
         deployment.set("CLAVIGER_LIMITS__ENABLED", "false");
+        // A busy machine is no outage.
+        deployment.set("CLAVIGER_DATABASE__ACQUIRE_TIMEOUT", "30s");
+        deployment.set("CLAVIGER_TOKENS__TIMEOUT", "30s");
         deployment.set("CLAVIGER_PASSWORD__MEMORY_KIB", "8");
         deployment.set("CLAVIGER_PASSWORD__ITERATIONS", "1");
         deployment
