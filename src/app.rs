@@ -84,11 +84,7 @@ impl App {
                 latest: schema.latest(),
             }));
         }
-        let health = Arc::new(Health::new(
-            db,
-            config.database.max_connections,
-            tokens.clone(),
-        ));
+        let health = Arc::new(Health::new(db, tokens.clone()));
 
         let sizing = Sizing::detect(&config.password)?;
         let (wait, run) = (metrics.hash_wait(), metrics.hash_duration());
@@ -189,10 +185,12 @@ impl Startup {
         if let Some(step) = self.schema_step {
             match self.migrate(step).await {
                 Ok(()) => self.schema_step = None,
-                // Still away: the probe below says so, and the next round tries again.
+                // Still away, or another instance is at it and takes its time: the probe below says so, and the next round
+                // tries again.
                 Err(
                     SchemaError::Store(StoreError::Unavailable { .. })
-                    | SchemaError::EndSessions(_),
+                    | SchemaError::EndSessions(_)
+                    | SchemaError::Locked { .. },
                 ) => {}
                 Err(error) => return Err(error),
             }

@@ -30,6 +30,17 @@ impl fmt::Display for Dependency {
     }
 }
 
+/// The connections of a pool, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Connections that are open.
+    pub open: usize,
+    /// Open connections that nobody uses.
+    pub idle: usize,
+    /// The most that may be open.
+    pub max: usize,
+}
+
 /// Why a store did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

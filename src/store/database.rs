@@ -15,7 +15,7 @@ use sea_orm::{
 };
 use secrecy::ExposeSecret;
 
-use super::{Dependency, StoreError};
+use super::{Dependency, PoolStatus, StoreError};
 use crate::config;
 
 mod failure;
@@ -256,29 +256,27 @@ pub(super) async fn ping(db: &DatabaseConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Connections of a pool, for the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolSize {
-    /// Open connections, used or not.
-    pub open: u32,
-    /// Open connections that nobody uses at the moment.
-    pub idle: usize,
-}
-
 /// How many connections `db` has at the moment.
-pub fn pool_size(db: &DatabaseConnection) -> PoolSize {
-    if db.get_database_backend() == DbBackend::Sqlite {
+pub fn pool_status(db: &DatabaseConnection) -> PoolStatus {
+    let (open, idle, max) = if db.get_database_backend() == DbBackend::Sqlite {
         let pool = db.get_sqlite_connection_pool();
-        PoolSize {
-            open: pool.size(),
-            idle: pool.num_idle(),
-        }
+        (
+            pool.size(),
+            pool.num_idle(),
+            pool.options().get_max_connections(),
+        )
     } else {
         let pool = db.get_postgres_connection_pool();
-        PoolSize {
-            open: pool.size(),
-            idle: pool.num_idle(),
-        }
+        (
+            pool.size(),
+            pool.num_idle(),
+            pool.options().get_max_connections(),
+        )
+    };
+    PoolStatus {
+        open: open as usize,
+        idle,
+        max: max as usize,
     }
 }
 
@@ -352,7 +350,12 @@ mod tests {
         let db = connect(&settings("postgres://nobody@192.0.2.1:9/claviger"))
             .await
             .unwrap();
-        assert_eq!(pool_size(&db), PoolSize { open: 0, idle: 0 });
+        let unused = PoolStatus {
+            open: 0,
+            idle: 0,
+            max: 10,
+        };
+        assert_eq!(pool_status(&db), unused);
     }
 
     #[tokio::test]
@@ -414,7 +417,7 @@ mod tests {
             .await
             .unwrap();
         sqlx::query("SELECT x FROM t").execute(pool).await.unwrap();
-        assert_eq!(pool_size(&db).open, 1);
+        assert_eq!(pool_status(&db).open, 1);
     }
 
     #[tokio::test]

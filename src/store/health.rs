@@ -7,17 +7,16 @@ use sea_orm::DatabaseConnection;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::database::pool_size;
+use super::database::pool_status;
 use super::schema::{Comparison, Schema};
-use super::tokens::{PoolStatus, Tokens};
+use super::tokens::Tokens;
 use super::users::Users;
-use super::{StoreError, with_sources};
+use super::{PoolStatus, StoreError, with_sources};
 
 /// Looks at what the service depends on, and remembers what it saw last.
 #[derive(Debug)]
 pub struct Health {
     db: DatabaseConnection,
-    max_connections: usize,
     users: Users,
     schema: Schema,
     tokens: Tokens,
@@ -67,13 +66,12 @@ impl Report {
 }
 
 impl Health {
-    /// Nothing is looked at yet. `max_connections` is the bound of the pool of `db`.
-    pub fn new(db: DatabaseConnection, max_connections: u32, tokens: Tokens) -> Self {
+    /// Nothing is looked at yet.
+    pub fn new(db: DatabaseConnection, tokens: Tokens) -> Self {
         Self {
             users: Users::new(db.clone()),
             schema: Schema::new(db.clone()),
             db,
-            max_connections: max_connections as usize,
             tokens,
             probing: Mutex::new(None),
             last: RwLock::new(None),
@@ -114,12 +112,7 @@ impl Health {
 
     /// The connections of the database's pool.
     pub fn database_pool(&self) -> PoolStatus {
-        let size = pool_size(&self.db);
-        PoolStatus {
-            open: size.open as usize,
-            idle: size.idle,
-            max: self.max_connections,
-        }
+        pool_status(&self.db)
     }
 
     async fn look(&self) -> Report {

@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 
 pub use self::memory::MemoryTokens;
 pub use self::redis::RedisTokens;
-use super::StoreError;
+use super::{PoolStatus, StoreError};
 use crate::config;
 
 /// What a live token stands for.
@@ -23,17 +23,6 @@ pub struct Holder {
     pub user_id: i64,
     /// Remaining lifetime, always more than zero.
     pub expires_in: Duration,
-}
-
-/// How many connections a store holds, for the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// Connections that are open.
-    pub open: usize,
-    /// Open connections that nobody uses.
-    pub idle: usize,
-    /// The most that may be open.
-    pub max: usize,
 }
 
 /// The token store.

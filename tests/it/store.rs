@@ -1,6 +1,6 @@
 //! Persistence, each test on both databases.
 
-use claviger::store::database::pool_size;
+use claviger::store::database::pool_status;
 use claviger::store::schema::Schema;
 use claviger::store::users::{NewUser, Users};
 use sea_orm::DatabaseConnection;
@@ -22,7 +22,7 @@ async fn users(backend: Backend) -> (TestDatabase, Users) {
 /// Opens a connection, and waits until it is back in the pool: it comes back in the background.
 async fn connected(db: &DatabaseConnection) {
     Users::new(db.clone()).ping().await.unwrap();
-    while pool_size(db).idle == 0 {
+    while pool_status(db).idle == 0 {
         tokio::task::yield_now().await;
     }
 }

@@ -17,9 +17,9 @@ use redis::{
 };
 use secrecy::ExposeSecret;
 
-use super::{Holder, PoolStatus, StoreError};
+use super::Holder;
 use crate::config;
-use crate::store::Dependency;
+use crate::store::{Dependency, PoolStatus, StoreError};
 
 /// A name that is never written: [`RedisTokens::ping`] needs one to try a write on.
 const PROBE_KEY: &str = "claviger:probe";
