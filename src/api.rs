@@ -18,9 +18,7 @@ mod request_id;
 mod v1_0;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -30,6 +28,7 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::future::RouteFuture;
 use tower::Service;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -138,7 +137,7 @@ pub struct Api {
 impl Service<Request<Body>> for Api {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = RouteFuture<Infallible>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<Body>>::poll_ready(&mut self.router, context)
@@ -146,7 +145,7 @@ impl Service<Request<Body>> for Api {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         base_path::rewrite(request.uri_mut(), &self.base_path);
-        Box::pin(self.router.call(request))
+        self.router.call(request)
     }
 }
 

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use tracing::{Instrument, field};
+use tracing::{Instrument, Span, field};
 
 use super::AppState;
 use super::error::{self, ApiError, SpeaksOAuth};
@@ -44,20 +44,7 @@ pub(super) async fn observe(
     let client = client_address(&state, &request);
     let speaks_oauth = Encoding::of(request.headers()) == Some(Encoding::Form);
 
-    let span = tracing::info_span!(
-        "request",
-        otel.name = format_args!("{method} {route}"),
-        otel.kind = "server",
-        http.request.method = method,
-        http.route = route,
-        http.response.status_code = field::Empty,
-        request_id,
-        user_id = field::Empty,
-    );
-    if state.traces() {
-        telemetry::join_trace(&span, request.headers());
-    }
-
+    let span = span(&state, request.headers(), method, route, request_id);
     let response = answer(&state, request, next).instrument(span.clone()).await;
     let mut response = if speaks_oauth {
         with_oauth(response)
@@ -75,9 +62,11 @@ pub(super) async fn observe(
         .metrics()
         .observe_request(method, route, status, elapsed);
 
-    span.record("http.response.status_code", status);
-    if let Some(user_id) = user_id {
-        span.record("user_id", user_id);
+    if state.traces() {
+        span.record("http.response.status_code", status);
+        if let Some(user_id) = user_id {
+            span.record("user_id", user_id);
+        }
     }
     tracing::info!(
         target: "claviger::access",
@@ -92,6 +81,34 @@ pub(super) async fn observe(
     );
     response.headers_mut().insert(request_id::HEADER, id);
     response
+}
+
+/// The span in which all that is logged and traced for a request stands.
+///
+/// Without a collector it holds the id alone: the log takes the rest from the access event, and each field of a span is
+/// written for every request, each one that comes later by reading and writing the others anew.
+fn span(
+    state: &AppState,
+    headers: &HeaderMap,
+    method: &str,
+    route: &str,
+    request_id: &str,
+) -> Span {
+    if !state.traces() {
+        return tracing::info_span!("request", request_id);
+    }
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = field::Empty,
+        request_id,
+        user_id = field::Empty,
+    );
+    telemetry::join_trace(&span, headers);
+    span
 }
 
 /// The little that the operations listener needs: an id, and problem documents. A probe every second is no news, so it
