@@ -18,9 +18,22 @@ enum Mode {
     Stall,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Condition {
+    mode: Mode,
+    /// A connection that was made before the last restart is dead, also if it did not look at the moment of it.
+    restarts: u64,
+}
+
+impl Condition {
+    fn kills(self, born: u64) -> bool {
+        self.mode == Mode::Cut || self.restarts != born
+    }
+}
+
 /// Stands before a server until it is dropped.
 pub(crate) struct Proxy {
-    mode: Arc<watch::Sender<Mode>>,
+    condition: Arc<watch::Sender<Condition>>,
     _tasks: JoinSet<()>,
 }
 
@@ -38,9 +51,13 @@ impl Proxy {
         through.set_host(Some("127.0.0.1")).unwrap();
         through.set_port(Some(address.port())).unwrap();
 
-        let mode = Arc::new(watch::Sender::new(Mode::Pass));
+        let condition = Condition {
+            mode: Mode::Pass,
+            restarts: 0,
+        };
+        let condition = Arc::new(watch::Sender::new(condition));
         let mut tasks = JoinSet::new();
-        let watched = Arc::clone(&mode);
+        let watched = Arc::clone(&condition);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -50,7 +67,7 @@ impl Proxy {
         });
         (
             Self {
-                mode,
+                condition,
                 _tasks: tasks,
             },
             String::from(through).into(),
@@ -59,22 +76,34 @@ impl Proxy {
 
     /// The server is gone.
     pub(crate) fn cut(&self) {
-        self.mode.send_replace(Mode::Cut);
+        self.set(Mode::Cut);
     }
 
     /// The server hangs.
     pub(crate) fn stall(&self) {
-        self.mode.send_replace(Mode::Stall);
+        self.set(Mode::Stall);
     }
 
     /// The server is back.
     pub(crate) fn heal(&self) {
-        self.mode.send_replace(Mode::Pass);
+        self.set(Mode::Pass);
+    }
+
+    /// The server was restarted: it is there, and all connections are dead.
+    pub(crate) fn restart(&self) {
+        self.condition
+            .send_modify(|condition| condition.restarts += 1);
+    }
+
+    fn set(&self, mode: Mode) {
+        self.condition
+            .send_modify(|condition| condition.mode = mode);
     }
 }
 
-async fn pass(client: TcpStream, upstream: String, mode: watch::Receiver<Mode>) {
-    if *mode.borrow() == Mode::Cut {
+async fn pass(client: TcpStream, upstream: String, condition: watch::Receiver<Condition>) {
+    let born = condition.borrow().restarts;
+    if condition.borrow().kills(born) {
         return;
     }
     let Ok(server) = TcpStream::connect(upstream).await else {
@@ -83,22 +112,23 @@ async fn pass(client: TcpStream, upstream: String, mode: watch::Receiver<Mode>) 
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = copy(from_client, to_server, mode.clone()) => {}
-        () = copy(from_server, to_client, mode) => {}
+        () = copy(from_client, to_server, condition.clone(), born) => {}
+        () = copy(from_server, to_client, condition, born) => {}
     }
 }
 
 async fn copy(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut mode: watch::Receiver<Mode>,
+    mut condition: watch::Receiver<Condition>,
+    born: u64,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = tokio::select! {
             // What breaks is broken before anything more is passed on.
             biased;
-            changed = mode.wait_for(|mode| *mode == Mode::Cut) => {
+            changed = condition.wait_for(|condition| condition.kills(born)) => {
                 drop(changed);
                 return;
             }
@@ -107,10 +137,11 @@ async fn copy(
                 _ => return,
             },
         };
-        if mode.wait_for(|mode| *mode != Mode::Stall).await.is_err() {
+        let flows = |condition: &Condition| condition.mode != Mode::Stall || condition.kills(born);
+        if condition.wait_for(flows).await.is_err() {
             return;
         }
-        if *mode.borrow() == Mode::Cut || to.write_all(&buffer[..length]).await.is_err() {
+        if condition.borrow().kills(born) || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
