@@ -115,7 +115,7 @@ pub struct Tokens {
     pub key_prefix: String,
     /// The longest wait for the token store.
     pub timeout: Duration,
-    /// Connections for what comes in several commands.
+    /// Connections for all but the check.
     pub pool_size: usize,
 }
 

@@ -98,7 +98,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!(server.trusted_proxies: Networks,
         "Addresses and networks (CIDR) whose `X-Forwarded-For` is believed, read right to left."
     ),
-    setting!(server.request_timeout: Span, "The longest that a request may take; then it is answered 503."),
+    setting!(server.request_timeout: Span,
+        "The longest that a request may take (then it is 503, or 408 if its body did not arrive), and that a connection may stay unused."
+    ),
     setting!(server.shutdown_grace: Span, "The longest that open requests are waited for at shutdown."),
     setting!(server.body_limit: Size,
         "The largest request body. At least `13 KiB`: two of the longest passwords, fully escaped, have to fit."
@@ -125,7 +127,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     setting!(tokens.timeout: Span, "The longest wait for an answer of the token store."),
     setting!(tokens.pool_size: Number<usize>,
-        "Connections to Redis for what takes several commands; the check has a shared one of its own."
+        "Connections to Redis for all but the check, which has a shared one of its own."
     ),
 
     setting!(password.memory_kib: Number<u32>, "argon2id memory of one hash, in KiB."),
