@@ -1,9 +1,9 @@
 //! HTTP: the routers and the layers around them.
 //!
 //! ```text
-//! base_path::rewrite      before routing, so it wraps the router
-//! └ Router
-//!   └ observe::observe    id, span, time-out, panic, metrics, access log; after routing, since it needs the route template
+//! base_path::rewrite      the path that the routes know
+//! └ observe::observe      id, span, time-out, panic, metrics, access log
+//!   └ Router
 //!     └ handler           its signature says what it needs: Credentials, Bearer
 //! ```
 
@@ -15,10 +15,13 @@ mod hello;
 mod observe;
 mod ops;
 mod request_id;
+mod route;
 mod v1_0;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -26,15 +29,16 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn;
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
+use futures_util::FutureExt;
 use tower::Service;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::route::RouteTemplates;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -128,24 +132,29 @@ impl AppState {
 }
 
 /// The service of the API listener.
+///
+/// What wraps the router is no layer of it: a layer is made anew for each request and each route.
 #[derive(Clone)]
 pub struct Api {
     router: Router,
-    base_path: Arc<str>,
+    routes: RouteTemplates,
+    state: AppState,
 }
 
 impl Service<Request<Body>> for Api {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.router, context)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        base_path::rewrite(request.uri_mut(), &self.base_path);
-        self.router.call(request)
+        base_path::rewrite(request.uri_mut(), &self.state.config().server.base_path);
+        let route = self.routes.of(request.uri().path());
+        let answer = observe::observe(self.state.clone(), route, request, self.router.clone());
+        Box::pin(answer.map(Ok))
     }
 }
 
@@ -155,11 +164,12 @@ pub fn api(state: AppState) -> Api {
     let router = router
         .merge(docs::router(&openapi, state.config().docs()))
         .fallback(async || error::ApiError::NotFound)
-        .method_not_allowed_fallback(async || error::ApiError::MethodNotAllowed)
-        .layer(from_fn_with_state(state.clone(), observe::observe));
+        .method_not_allowed_fallback(async || error::ApiError::MethodNotAllowed);
+    let documented = openapi.paths.paths.keys().map(String::as_str);
     Api {
-        base_path: state.config().server.base_path.as_str().into(),
-        router: router.with_state(state),
+        routes: RouteTemplates::new(documented.chain(docs::PATHS)),
+        router: router.with_state(state.clone()),
+        state,
     }
 }
 
@@ -180,7 +190,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(hello::hello))
-        .nest("/v1.0", v1_0::router())
+        .merge(v1_0::router())
 }
 
 #[derive(OpenApi)]

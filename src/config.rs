@@ -9,6 +9,7 @@ mod document;
 mod environment;
 mod file;
 mod load;
+mod log_filter;
 mod report;
 mod setting;
 mod url;
@@ -18,6 +19,7 @@ mod value;
 pub use document::{example, show, show_json, table};
 pub use environment::Environment;
 pub use load::{Loaded, Sources, load};
+pub use log_filter::parse_log_filter;
 pub use report::{ConfigError, Origin};
 
 use std::collections::BTreeMap;
@@ -177,7 +179,7 @@ pub struct Bootstrap {
 pub struct Telemetry {
     /// Unset: text in dev mode, JSON in production.
     pub log_format: Option<LogFormat>,
-    /// Filter directives as in `RUST_LOG`. Unset: see [`Config::log_filter`].
+    /// Filter directives; see [`parse_log_filter`]. Unset: see [`Config::log_filter`].
     pub log_level: Option<String>,
     /// The `OTEL_*` variables as they stand, by name, without those that are empty. Secret, since
     /// `OTEL_EXPORTER_OTLP_HEADERS` carries credentials. They are the environment's only: no file or flag sets them.

@@ -39,16 +39,19 @@ pub enum LoginOutcome {
     Unavailable,
     /// A bug.
     Error,
+    /// Nobody waited for the end: the client left, or the request took longer than it may.
+    Abandoned,
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Success,
         Self::Refused,
         Self::Invalid,
         Self::Overloaded,
         Self::Unavailable,
         Self::Error,
+        Self::Abandoned,
     ];
 
     fn label(self) -> &'static str {
@@ -59,6 +62,7 @@ impl LoginOutcome {
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Error => "error",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -237,11 +241,19 @@ impl Metrics {
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Counts a login; a successful one has issued a token.
+    /// Counts a login that never began or is over; a successful one has issued a token.
     pub fn count_login(&self, outcome: LoginOutcome) {
         self.logins.with_label_values(&[outcome.label()]).inc();
         if outcome == LoginOutcome::Success {
             self.tokens_issued.inc();
+        }
+    }
+
+    /// A login begins; unless its outcome is told, it is counted as abandoned.
+    pub fn begin_login(&self) -> LoginUnderWay<'_> {
+        LoginUnderWay {
+            metrics: self,
+            outcome: LoginOutcome::Abandoned,
         }
     }
 
@@ -310,6 +322,26 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+/// A login whose outcome is not known yet.
+#[derive(Debug)]
+pub struct LoginUnderWay<'a> {
+    metrics: &'a Metrics,
+    outcome: LoginOutcome,
+}
+
+impl LoginUnderWay<'_> {
+    /// Counts it.
+    pub fn end(mut self, outcome: LoginOutcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for LoginUnderWay<'_> {
+    fn drop(&mut self) {
+        self.metrics.count_login(self.outcome);
     }
 }
 

@@ -28,6 +28,10 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// clients sees that second.
 const BACKLOG: u32 = 1024;
 
+/// The most of a request that is buffered, and so the largest head. By default it is 400 KiB, and a thousand clients that
+/// each send a head without end would hold 400 MiB.
+const MAX_BUFFER: usize = 32 << 10;
+
 /// How long accepting pauses after an error that concerns the process, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -146,6 +150,9 @@ async fn connection(
 ) {
     // Answers are small: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
+    // A client that asks and never reads the answers would keep its connection for ever.
+    let unread = u32::try_from(head_timeout.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
     let asked = Arc::new(Notify::new());
     let mark = Arc::clone(&asked);
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -157,6 +164,8 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
+        .max_buf_size(MAX_BUFFER)
+        .writev(false)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
 

@@ -1,11 +1,15 @@
 //! Logs and traces: the subscriber, and the export to an OpenTelemetry collector.
 
+mod lines;
+mod writer;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{BufWriter, IsTerminal};
+use std::future::Future;
+use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
@@ -13,16 +17,15 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::{Dispatch, Span, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing::{Dispatch, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
-use crate::config::{Config, LogFormat};
+use self::lines::Lines;
+use self::writer::{LineSink, Writer};
+use crate::config::{Config, parse_log_filter};
 
 /// How long the last spans may take to reach the collector at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,8 +33,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Keeps logs and traces going. When it is dropped, what is buffered is written, so it must outlive all that logs.
 #[derive(Debug)]
 pub struct Telemetry {
-    dropped: ErrorCounter,
-    _log_writer: WorkerGuard,
+    sink: LineSink,
+    _writer: Writer,
     tracer: Option<SdkTracerProvider>,
 }
 
@@ -39,8 +42,11 @@ pub struct Telemetry {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `telemetry.log_level` can't be parsed.
-    #[error("telemetry.log_level is no filter: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("telemetry.log_level holds no filter directives")]
+    Filter,
+    /// The thread that writes the log can't be had.
+    #[error("the log's thread can't be started: {0}")]
+    Writer(#[from] std::io::Error),
     /// The exporter can't be made.
     #[error("the OTLP exporter can't be set up: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -55,33 +61,29 @@ impl Telemetry {
     /// # Errors
     /// The filter is malformed or the exporter can't be made.
     pub fn start(config: &Config) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::builder().parse(config.log_filter())?;
-
-        // Lines are formatted by whoever logs, but written by a thread of their own: a stalled terminal or pipe must not
-        // stall a login. What doesn't fit into the buffer is dropped and counted.
-        let (writer, log_writer) = NonBlockingBuilder::default()
-            .thread_name("claviger-log")
-            .finish(BufWriter::new(std::io::stderr()));
-        let dropped = writer.error_counter();
+        let filter = parse_log_filter(config.log_filter()).ok_or(TelemetryError::Filter)?;
+        let (sink, writer) = Writer::start(std::io::stderr())?;
         let tracer = config
             .telemetry
             .traces()
             .then(|| tracer(config))
             .transpose()?;
-        let dispatch = dispatch(config, filter, tracer.as_ref(), writer);
+        let lines = sink.clone();
+        let write = move |line: &str| lines.push(line);
+        let dispatch = dispatch(config, filter, tracer.as_ref(), write);
         tracing::dispatcher::set_global_default(dispatch)?;
         std::panic::set_hook(Box::new(log_panic));
         Ok(Self {
-            dropped,
-            _log_writer: log_writer,
+            sink,
+            _writer: writer,
             tracer,
         })
     }
 
     /// Tells how many log lines were dropped since the start.
     pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let counter = self.dropped.clone();
-        move || counter.dropped_lines() as u64
+        let sink = self.sink.clone();
+        move || sink.dropped()
     }
 }
 
@@ -96,43 +98,39 @@ impl Drop for Telemetry {
 }
 
 /// Brings the layers together.
-fn dispatch<W>(
+fn dispatch(
     config: &Config,
-    filter: EnvFilter,
+    filter: Targets,
     tracer: Option<&SdkTracerProvider>,
-    writer: W,
-) -> Dispatch
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+    write: impl Fn(&str) + Send + Sync + 'static,
+) -> Dispatch {
+    let colours = std::io::stderr().is_terminal();
+    let lines = Lines::new(config.log_format(), colours, write);
     let registry = Registry::default().with(ceiling());
     match tracer {
         // A filter for all is cheaper than one for each layer.
-        None => Dispatch::new(registry.with(filter).with(lines(config, writer))),
+        None => Dispatch::new(registry.with(filter).with(lines)),
         // What is logged says nothing of what is exported: quiet logs must not cost the traces.
         Some(tracer) => {
             let spans = tracing_opentelemetry::layer().with_tracer(tracer.tracer("claviger"));
-            let lines = lines(config, writer).with_filter(filter);
+            let lines = lines.with_filter(filter);
             Dispatch::new(registry.with(spans.with_filter(exported())).with(lines))
         }
     }
 }
 
-/// The log, in its format.
-fn lines<S, W>(config: &Config, writer: W) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    match config.log_format() {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed(),
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-    }
+tokio::task_local! {
+    static REQUEST_ID: HeaderValue;
+}
+
+/// Runs `work`, all of whose log lines carry the id of the request.
+pub fn with_request_id<F: Future>(id: HeaderValue, work: F) -> impl Future<Output = F::Output> {
+    REQUEST_ID.scope(id, work)
+}
+
+/// Passes the id of the request on which this task works, if there is one.
+fn request_id(take: impl FnOnce(&str)) {
+    let _ = REQUEST_ID.try_with(|id| id.to_str().map(take));
 }
 
 /// Libraries are heard from `debug` up, whatever `telemetry.log_level` asks for: there they tell their statements without the
@@ -198,50 +196,23 @@ pub(crate) fn log_panic(panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::config::Mode;
-
-    /// Keeps what is logged.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Log {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Log {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
 
     fn logged(mode: Mode, filter: &str, work: impl FnOnce()) -> String {
         let config = Config {
             mode,
             ..Config::default()
         };
-        let log = Log::default();
-        let filter = EnvFilter::builder().parse(filter).unwrap();
-        let dispatch = dispatch(&config, filter, None, log.clone());
+        let log = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&log);
+        let write = move |line: &str| sink.lock().unwrap().push_str(line);
+        let dispatch = dispatch(&config, parse_log_filter(filter).unwrap(), None, write);
         tracing::dispatcher::with_default(&dispatch, work);
-        log.text()
+        let log = log.lock().unwrap();
+        log.clone()
     }
 
     #[test]

@@ -34,6 +34,9 @@ const START: &str = r##"SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The paths of [`router`]: they stand in no document.
+pub(super) const PATHS: [&str; 4] = ["/openapi.json", "/docs", "/docs/start.js", "/docs/{asset}"];
+
 pub(super) fn router(openapi: &OpenApi, with_page: bool) -> Router<AppState> {
     let document: Arc<str> = openapi.to_json().unwrap_or_default().into();
     let serve_document = async move || ([(CONTENT_TYPE, "application/json")], document.to_string());

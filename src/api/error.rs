@@ -1,10 +1,12 @@
 //! Every refusal of the API: RFC 9457 problem documents. The only file that names a status for an error.
 //!
 //! An [`ApiError`] does not render itself: it travels in the response's extensions until [`render`] writes the body, since
-//! only the outermost layer knows the request's id, and only the handler knows whether the caller speaks OAuth.
+//! only `observe`, around all handlers, knows the request's id.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -94,10 +96,6 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     error_description: Option<String>,
 }
-
-/// Marks the answer to a form-encoded login: the problem then also speaks OAuth 2.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpeaksOAuth;
 
 impl ApiError {
     /// The stable name of the error.
@@ -231,13 +229,16 @@ impl IntoResponse for ApiError {
 }
 
 /// Writes the problem document of a response that carries an [`ApiError`]; leaves any other as it is.
-pub(crate) fn render(mut response: Response, request_id: &str) -> Response {
+///
+/// To a client that `speaks_oauth` it also says what RFC 6749 has a word for.
+pub(crate) fn render(mut response: Response, request_id: &str, speaks_oauth: bool) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
     };
-    let speaks_oauth = response.extensions().get::<SpeaksOAuth>().is_some();
 
     let headers = response.headers_mut();
+    // That of the empty body; the server counts the document.
+    headers.remove(CONTENT_LENGTH);
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),

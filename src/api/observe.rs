@@ -1,101 +1,142 @@
 //! What happens to every request of the API, around its handler: id, span, time-out, panic, metrics, access log.
 //!
-//! One layer and not six, since they share what they know: the id stands in the span, the answer, the problem document and
-//! the access log; the route template in the span, the metrics and the log.
+//! One function and not six layers, since they share what they know: the id stands in the span, the answer, the problem
+//! document and the access log; the route template in the span, the metrics and the log.
 
+use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
 use futures_util::FutureExt;
+use tower::Service;
 use tracing::{Instrument, Span, field};
 
 use super::AppState;
-use super::error::{self, ApiError, SpeaksOAuth};
+use super::error::{self, ApiError};
 use super::extract::{ClientAddress, Encoding};
 use super::request_id;
 use crate::telemetry;
 
-/// Stands for every path that no route matches: the path itself would give each stranger a metric of his own.
-const UNMATCHED: &str = "unmatched";
+/// The status of what was never answered, as nginx has it: the client left first, or the shutdown did not wait for it.
+const UNANSWERED: u16 = 499;
 
 /// In the extensions of a response: whom it speaks of, for the access log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UserId(pub(super) i64);
 
-/// Observes a request of the API.
-pub(super) async fn observe(
-    State(state): State<AppState>,
+/// Lets `router` answer a request, and observes it.
+///
+/// What can be known before is taken here and not within the future: that is made for each request, and stays small
+/// enough for the allocator's fast path as long as it doesn't hold the request, too.
+pub(super) fn observe(
+    state: AppState,
+    route: Arc<str>,
     request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    let method = method_label(request.method());
+    mut router: Router,
+) -> impl Future<Output = Response> + Send {
     let id = request_id::of(request.headers());
-    let request_id = id.to_str().unwrap_or_default();
-    let client = client_address(&state, &request);
     let speaks_oauth = Encoding::of(request.headers()) == Some(Encoding::Form);
+    let observation = Observation::begin(state, route, &id, &request);
+    let (request, arrived) = watch_body(request);
+    let handler = router.call(request);
 
-    let span = span(&state, request.headers(), method, route, request_id);
-    let response = answer(&state, request, next).instrument(span.clone()).await;
-    let mut response = if speaks_oauth {
-        with_oauth(response)
-    } else {
+    let scope = id.clone();
+    telemetry::with_request_id(scope, async move {
+        let span = observation.span.clone();
+        let answer = answer(&observation.state, handler, arrived);
+        let response = answer.instrument(span).await;
+        let request_id = id.to_str().unwrap_or_default();
+        let mut response = error::render(response, request_id, speaks_oauth);
+        observation.end(&mut response);
+        response.headers_mut().insert(request_id::HEADER, id);
         response
-    };
-    let user_id = response
-        .extensions_mut()
-        .remove::<UserId>()
-        .map(|UserId(id)| id);
-    let mut response = error::render(response, request_id);
-    let status = response.status().as_u16();
-    let elapsed = started.elapsed();
-    state
-        .metrics()
-        .observe_request(method, route, status, elapsed);
-
-    if state.traces() {
-        span.record("http.response.status_code", status);
-        if let Some(user_id) = user_id {
-            span.record("user_id", user_id);
-        }
-    }
-    tracing::info!(
-        target: "claviger::access",
-        parent: None,
-        method,
-        route,
-        status,
-        duration_ms = elapsed.as_secs_f64() * 1e3,
-        request_id,
-        user_id,
-        client = client.map(field::display),
-    );
-    response.headers_mut().insert(request_id::HEADER, id);
-    response
+    })
 }
 
-/// The span in which all that is logged and traced for a request stands.
-///
-/// Without a collector it holds the id alone: the log takes the rest from the access event, and each field of a span is
-/// written for every request, each one that comes later by reading and writing the others anew.
+/// A request that is being answered. When it is dropped before its end, nobody was answered, and that too is counted and
+/// logged.
+struct Observation {
+    state: AppState,
+    started: Instant,
+    method: &'static str,
+    route: Arc<str>,
+    client: Option<IpAddr>,
+    span: Span,
+    ended: bool,
+}
+
+impl Observation {
+    fn begin(state: AppState, route: Arc<str>, id: &HeaderValue, request: &Request) -> Self {
+        let method = method_label(request.method());
+        Self {
+            started: Instant::now(),
+            method,
+            client: client_address(&state, request),
+            span: span(&state, request.headers(), method, &route, id),
+            state,
+            route,
+            ended: false,
+        }
+    }
+
+    fn end(mut self, response: &mut Response) {
+        let user_id = response.extensions_mut().remove::<UserId>();
+        self.tell(
+            response.status().as_u16(),
+            user_id.map(|UserId(user_id)| user_id),
+        );
+    }
+
+    fn tell(&mut self, status: u16, user_id: Option<i64>) {
+        self.ended = true;
+        let elapsed = self.started.elapsed();
+        let metrics = self.state.metrics();
+        metrics.observe_request(self.method, &self.route, status, elapsed);
+        self.span.record("http.response.status_code", status);
+        if let Some(user_id) = user_id {
+            self.span.record("user_id", user_id);
+        }
+        tracing::info!(
+            target: "claviger::access",
+            method = self.method,
+            route = &*self.route,
+            status,
+            // To the microsecond: what comes after it is noise.
+            duration_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3,
+            user_id,
+            client = self.client.map(field::display),
+        );
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(UNANSWERED, None);
+        }
+    }
+}
+
+/// The span that is exported for a request; none where nobody collects it, as every request would pay for it.
 fn span(
     state: &AppState,
     headers: &HeaderMap,
     method: &str,
     route: &str,
-    request_id: &str,
+    id: &HeaderValue,
 ) -> Span {
     if !state.traces() {
-        return tracing::info_span!("request", request_id);
+        return Span::none();
     }
     let span = tracing::info_span!(
         "request",
@@ -104,7 +145,7 @@ fn span(
         http.request.method = method,
         http.route = route,
         http.response.status_code = field::Empty,
-        request_id,
+        request_id = id.to_str().unwrap_or_default(),
         user_id = field::Empty,
     );
     telemetry::join_trace(&span, headers);
@@ -115,19 +156,26 @@ fn span(
 /// is neither logged nor counted.
 pub(super) async fn identify(request: Request, next: Next) -> Response {
     let id = request_id::of(request.headers());
-    let mut response = error::render(next.run(request).await, id.to_str().unwrap_or_default());
+    let mut response = error::render(
+        next.run(request).await,
+        id.to_str().unwrap_or_default(),
+        false,
+    );
     response.headers_mut().insert(request_id::HEADER, id);
     response
 }
 
 /// Runs the handler; an answer comes within `server.request_timeout` and even after a panic.
-async fn answer(state: &AppState, request: Request, next: Next) -> Response {
-    let (request, arrived) = watch_body(request);
-    let handler = AssertUnwindSafe(next.run(request)).catch_unwind();
+async fn answer<E>(
+    state: &AppState,
+    handler: RouteFuture<E>,
+    arrived: Option<Arc<AtomicBool>>,
+) -> Response {
+    let handler = AssertUnwindSafe(handler).catch_unwind();
     match tokio::time::timeout(state.config().server.request_timeout, handler).await {
-        Ok(Ok(response)) => response,
+        Ok(Ok(Ok(response))) => response,
         // The panic hook has logged it.
-        Ok(Err(_)) => ApiError::Internal.into_response(),
+        Ok(_) => ApiError::Internal.into_response(),
         Err(_) if arrived.is_some_and(|arrived| !arrived.load(Ordering::Acquire)) => {
             ApiError::RequestTimeout.into_response()
         }
@@ -190,12 +238,7 @@ impl HttpBody for Watched {
     }
 }
 
-fn with_oauth(mut response: Response) -> Response {
-    response.extensions_mut().insert(SpeaksOAuth);
-    response
-}
-
-fn client_address(state: &AppState, request: &Request) -> Option<std::net::IpAddr> {
+fn client_address(state: &AppState, request: &Request) -> Option<IpAddr> {
     let trusted = &state.config().server.trusted_proxies;
     let client = ClientAddress::of(request.extensions(), request.headers(), trusted)?;
     if client.ignored_header {
@@ -222,12 +265,10 @@ fn method_label(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
+    use axum::extract::State;
     use axum::http::StatusCode;
-    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use http_body_util::BodyExt;
-    use tower::ServiceExt;
 
     use super::*;
     use crate::app::App;
@@ -253,12 +294,11 @@ mod tests {
         let router = Router::new()
             .route("/", get(async || "fine"))
             .route("/panics", get(panics))
-            .layer(from_fn_with_state(state.clone(), observe))
             .with_state(state.clone());
         let send = async |path: &str| {
             let request = Request::get(path).header("x-request-id", "of-the-caller");
             let request = request.body(Body::empty()).unwrap();
-            router.clone().oneshot(request).await.unwrap()
+            observe(state.clone(), path.into(), request, router.clone()).await
         };
 
         for _ in 0..2 {

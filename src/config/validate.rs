@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tracing_subscriber::EnvFilter;
 
 use super::report::Report;
 use super::url::parse_url;
-use super::{Config, Database, Limits, Password, Rate, Server, Tokens};
+use super::{Config, Database, Limits, Password, Rate, Server, Tokens, parse_log_filter};
 
 /// Ten years: a token that lives longer is a mistake.
 const LONGEST_TTL: Duration = Duration::from_hours(3_650 * 24);
@@ -47,7 +46,7 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
     );
     let filter = config.telemetry.log_level.as_deref();
     report.require(
-        filter.is_none_or(|text| EnvFilter::builder().parse(text).is_ok()),
+        filter.is_none_or(|text| parse_log_filter(text).is_some()),
         &["telemetry.log_level"],
         "expected `error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,claviger=debug`",
     );

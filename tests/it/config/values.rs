@@ -133,6 +133,7 @@ fn a_valid_value_is_taken(#[case] key: &str, #[case] value: &str, #[case] shown:
 #[case("limits.login_per_ip", "5/999ms", "within `1s` at least")]
 #[case("telemetry.log_format", "xml", "`text` or `json`")]
 #[case("telemetry.log_level", "claviger=loud", "directives such as")]
+#[case("telemetry.log_level", "wran", "directives such as")]
 fn an_invalid_value_is_named_with_its_source(
     #[case] key: &str,
     #[case] value: &str,

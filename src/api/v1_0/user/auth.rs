@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -71,7 +71,7 @@ pub(crate) struct CheckResponse {
 /// the same answer.
 #[utoipa::path(
     post,
-    path = "/auth",
+    path = "/v1.0/user/auth",
     tag = "auth",
     request_body(content(
         (LoginRequest = "application/json"),
@@ -101,28 +101,28 @@ pub(super) async fn log_in(
     let Credentials { username, password } = credentials.inspect_err(|_| {
         state.metrics().count_login(LoginOutcome::Invalid);
     })?;
+    let under_way = state.metrics().begin_login();
     let result = state.authenticator().log_in(&username, password).await;
-    state.metrics().count_login(outcome(&result));
+    under_way.end(outcome(&result));
 
     let login = match result {
         Ok(login) => login,
         Err(error) => return Err(refusal(error)),
     };
-    let answer = LoginResponse {
+    let user_id = Extension(UserId(login.user_id));
+    let answer = Json(LoginResponse {
         access_token: login.token.expose().to_owned(),
         token_type: "Bearer",
         expires_in: login.expires_in.as_secs(),
         user_id: login.user_id,
-    };
-    let mut response = ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response();
-    response.extensions_mut().insert(UserId(login.user_id));
-    Ok(response)
+    });
+    Ok(([(CACHE_CONTROL, "no-store")], user_id, answer).into_response())
 }
 
 /// Check a token: who holds it, and for how long.
 #[utoipa::path(
     get,
-    path = "/auth",
+    path = "/v1.0/user/auth",
     tag = "auth",
     security(("bearer" = [])),
     responses(
@@ -154,22 +154,18 @@ pub(super) async fn check(
         user_id: holder.user_id,
         expires_in: whole_seconds(holder.expires_in),
     };
-    let mut response = (
-        [
-            (X_USER_ID, HeaderValue::from(holder.user_id)),
-            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        ],
-        Json(answer),
-    )
-        .into_response();
+    let mut response = Json(answer).into_response();
     response.extensions_mut().insert(UserId(holder.user_id));
+    let headers = response.headers_mut();
+    headers.insert(X_USER_ID, HeaderValue::from(holder.user_id));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
 /// Log out: the token is dead when the answer is sent.
 #[utoipa::path(
     delete,
-    path = "/auth",
+    path = "/v1.0/user/auth",
     tag = "auth",
     security(("bearer" = [])),
     responses(
