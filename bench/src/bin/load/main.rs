@@ -5,6 +5,7 @@
 //! keeping the generator from asking. In the closed loop they count from the sending.
 
 mod http;
+mod refusals;
 mod report;
 mod rounds;
 mod start;
@@ -43,6 +44,19 @@ enum Command {
         token: String,
         #[command(flatten)]
         how: How,
+    },
+    /// Log in in vain, for different reasons in turn, and print the median time of each.
+    Refusals {
+        #[arg(long)]
+        addr: SocketAddr,
+        /// Logins of each kind.
+        #[arg(long, default_value_t = 300)]
+        samples: usize,
+        /// Whom to try with a wrong password: one username for each kind.
+        #[arg(required = true)]
+        usernames: Vec<String>,
+        #[arg(long, default_value = "another-password-for-measuring")]
+        password: String,
     },
     /// Log in once and print the token.
     SignIn {
@@ -110,6 +124,15 @@ fn main() -> Result<()> {
             run(requests, &how)
         }
         Command::Check { token, how } => run(vec![Request::check(&token)], &how),
+        Command::Refusals {
+            addr,
+            samples,
+            usernames,
+            password,
+        } => {
+            let pairs = usernames.into_iter().map(|name| (name, password.clone()));
+            refusals::measure(addr, samples, &pairs.collect::<Vec<_>>())
+        }
         Command::SignIn { addr, user } => {
             println!("{}", sign_in(addr, &user)?);
             Ok(())

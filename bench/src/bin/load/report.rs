@@ -53,7 +53,7 @@ impl Report {
 }
 
 /// The smallest time that at least this part of all the times do not exceed; `sorted` is sorted. 0 if there is none.
-fn quantile(sorted: &[Duration], part: f64) -> Duration {
+pub(crate) fn quantile(sorted: &[Duration], part: f64) -> Duration {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
