@@ -197,6 +197,7 @@ fn routes() -> OpenApiRouter<AppState> {
 #[openapi(
     info(
         title = "Claviger",
+        version = "1.0",
         description = "A username and a password in, an opaque token out.\n\nErrors are RFC 9457 problem documents; \
                        every answer carries `X-Request-Id`.",
     ),

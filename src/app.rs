@@ -109,6 +109,7 @@ impl App {
             tokens,
             hash_pool,
             health: Arc::clone(&health),
+            trouble: Trouble::default(),
         };
         let state = AppState::new(
             config,
@@ -140,6 +141,21 @@ pub struct Startup {
     tokens: Tokens,
     hash_pool: HashPool,
     health: Arc<Health>,
+    trouble: Trouble,
+}
+
+/// What keeps the start from being done. It is tried every second, and told when it changes.
+#[derive(Default)]
+struct Trouble(String);
+
+impl Trouble {
+    fn tell(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let cause = with_sources(error);
+        if cause != self.0 {
+            tracing::warn!(%cause, "the start is not done, and will be tried again");
+            self.0 = cause;
+        }
+    }
 }
 
 /// What the start does about the schema.
@@ -185,13 +201,7 @@ impl Startup {
         if let Some(step) = self.schema_step {
             match self.migrate(step).await {
                 Ok(()) => self.schema_step = None,
-                // Still away, or another instance is at it and takes its time: the probe below says so, and the next round
-                // tries again.
-                Err(
-                    SchemaError::Store(StoreError::Unavailable { .. })
-                    | SchemaError::EndSessions(_)
-                    | SchemaError::Locked { .. },
-                ) => {}
+                Err(error) if error.may_pass() => self.trouble.tell(&error),
                 Err(error) => return Err(error),
             }
         }
@@ -201,9 +211,7 @@ impl Startup {
         {
             match bootstrap.run(&self.users, &self.hash_pool).await {
                 Ok(()) => self.bootstrap = None,
-                Err(error) => {
-                    tracing::error!(cause = %with_sources(&error), "the first administrator was not created");
-                }
+                Err(error) => self.trouble.tell(&error),
             }
         }
         Ok(())
@@ -214,9 +222,18 @@ impl Startup {
         let status = match step {
             SchemaStep::Up => self.schema.up().await?,
             SchemaStep::To(version) => {
-                self.schema
-                    .to(Target::Version(version), end_sessions)
-                    .await?
+                let mut ended = false;
+                let end_sessions = async || {
+                    ended = true;
+                    end_sessions().await
+                };
+                let target = Target::Version(version);
+                let status = self.schema.to(target, end_sessions).await?;
+                if ended {
+                    // A login of another instance may have stored its token after the first sweep.
+                    self.tokens.clear().await?;
+                }
+                status
             }
         };
         if status.comparison != Comparison::Ahead {

@@ -131,7 +131,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Loads the configuration for a command that a person runs, and tells him of what is odd.
+/// Loads the configuration for a command that a person runs, and tells them of what is odd.
 fn load(sources: &Sources) -> Result<Loaded, Failure> {
     let loaded = crate::config::load(sources)?;
     for warning in &loaded.warnings {
@@ -141,11 +141,11 @@ fn load(sources: &Sources) -> Result<Loaded, Failure> {
 }
 
 /// A client for the commands that ask a running service.
-fn http_client(timeout: std::time::Duration) -> Result<reqwest::Client, Failure> {
-    Ok(reqwest::Client::builder()
-        .timeout(timeout)
-        .build()
-        .map_err(anyhow::Error::from)?)
+fn http_client(
+    set: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, Failure> {
+    let client = set(reqwest::Client::builder());
+    Ok(client.build().map_err(anyhow::Error::from)?)
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -14,8 +14,8 @@ use prometheus::{
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// From a check in this process to a login that waited for its turn, in seconds.
-const REQUEST_BUCKETS: [f64; 13] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+const REQUEST_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
 /// From a cheap hash to one that asks too much, in seconds.

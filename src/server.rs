@@ -1,7 +1,6 @@
 //! Listeners, connections, shutdown. Knows nothing of handlers.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -108,11 +107,13 @@ pub async fn serve(
             },
         }
     }
-    // What waits in the kernel's queue would be reset when the listener is closed.
-    while let Some(Ok(accepted)) = now_or_never(listener.accept()).await {
-        start(accepted);
+    // What waits in the kernel's queue would be reset when the listener is closed. The runtime may not have heard of it yet,
+    // so the kernel is asked itself.
+    if let Ok(listener) = listener.into_std() {
+        while let Some(accepted) = waiting(&listener) {
+            start(accepted);
+        }
     }
-    drop(listener);
 
     connections.close();
     tokio::time::timeout(timeouts.grace, connections.wait())
@@ -120,24 +121,38 @@ pub async fn serve(
         .is_ok()
 }
 
-async fn pause(error: &std::io::Error) {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    // The client left between the kernel's handshake and our taking it: that concerns nobody else.
-    if matches!(
+/// The client left between the kernel's handshake and our taking it: that concerns nobody else.
+fn is_of_the_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
         error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    ) {
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+async fn pause(error: &std::io::Error) {
+    if is_of_the_client(error) {
         return;
     }
     tracing::error!(%error, "a connection could not be accepted");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = std::future::ready(()) => None,
+/// A connection that waits to be accepted; the listener does not block.
+fn waiting(listener: &std::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    return Some((stream, peer));
+                }
+            }
+            Err(error) if is_of_the_client(&error) => {}
+            Err(_) => return None,
+        }
     }
 }
 

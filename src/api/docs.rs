@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -56,7 +57,9 @@ pub(super) fn router(openapi: &OpenApi, with_page: bool) -> Router<AppState> {
         .route("/docs/{asset}", get(asset))
 }
 
-async fn asset(Path(name): Path<String>) -> Result<Response, ApiError> {
+async fn asset(name: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+    // What is no UTF-8 names no file.
+    let Path(name) = name.map_err(|_| ApiError::NotFound)?;
     let file = utoipa_swagger_ui::serve(&name, Arc::new(Config::default()))
         .map_err(|_| ApiError::Internal)?;
     let file = file.ok_or(ApiError::NotFound)?;

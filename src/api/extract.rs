@@ -38,7 +38,11 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(ApiError::MissingToken);
         }
-        Token::parse(token.trim_matches(' '))
+        let token = token.trim_matches(' ');
+        if token.is_empty() {
+            return Err(ApiError::MissingToken);
+        }
+        Token::parse(token)
             .map(Self)
             .map_err(|_| ApiError::InvalidToken)
     }

@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use super::exit::Failure;
 use crate::config::Config;
+use crate::store::with_sources;
 
 /// Longer than a look at dependencies that are slow takes.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     let address = reachable(config.server.ops_listen);
-    let unavailable =
-        |error: reqwest::Error| Failure::Unavailable(format!("{address} does not answer: {error}"));
-    let client = super::http_client(TIMEOUT)?;
+    let unavailable = |error: reqwest::Error| {
+        Failure::Unavailable(format!(
+            "{address} does not answer: {}",
+            with_sources(&error)
+        ))
+    };
+    // Not through a proxy that the environment names for other hosts.
+    let client = super::http_client(|client| client.timeout(TIMEOUT).no_proxy())?;
     let response = client
         .get(format!("http://{address}/readyz"))
         .send()

@@ -1,15 +1,17 @@
 //! `claviger serve`: the service itself.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
 use crate::app::App;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, Mode, Sources};
 use crate::server::{self, Timeouts};
 use crate::telemetry::Telemetry;
 
@@ -28,13 +30,27 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(loaded.config, &telemetry))
+    let outcome = runtime.block_on(serve(loaded.config, &telemetry));
+    // Names are looked up in threads that can't be told to stop.
+    runtime.shutdown_timeout(LOOKUP_GRACE);
+    outcome
 }
+
+/// How long the end waits for look-ups of names that are under way.
+const LOOKUP_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, and then ends as it was told to: that is a success, also if some clients did not end their
 /// requests within `server.shutdown_grace`, or if a second signal did not let it wait for them. The log says which.
 async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     let settings = config.server.clone();
+    let database = scheme(&config.database.url);
+    let tokens = scheme(&config.tokens.url);
+    let traces = config.telemetry.traces();
+    if config.mode == Mode::Prod && tokens == "memory" {
+        tracing::warn!(
+            "tokens.url is memory: tokens end with this process, and no other instance or service knows them"
+        );
+    }
     let mut signals = Signals::new()?;
     let app = App::build(config, telemetry.dropped_lines()).await?;
     let hash_pool = app.state.authenticator().hash_pool().clone();
@@ -46,6 +62,9 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
         api = %listener.local_addr()?,
         ops = %ops_listener.local_addr()?,
         version = env!("CARGO_PKG_VERSION"),
+        database,
+        tokens,
+        traces,
         "listening"
     );
 
@@ -69,8 +88,7 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
         _ = &mut api => return Err(Failure::Other(anyhow::anyhow!("the API's listener ended"))),
     };
 
-    // Readiness first, so that whoever sends requests stops sending them; then what was accepted is answered. The operations
-    // listener stays until the end, and says "draining".
+    // What was accepted is answered. The operations listener stays until the end, and says "draining".
     state.start_draining();
     stop.cancel();
     let end = tokio::select! {
@@ -80,6 +98,16 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     match end {
         End::Drained => {
             tracing::info!("all accepted requests were answered");
+            // It may be at a migration, which is not to be dropped half-way.
+            if outcome.is_ok()
+                && tokio::time::timeout(settings.shutdown_grace, watch)
+                    .await
+                    .is_err()
+            {
+                tracing::warn!(
+                    "what the start had to do was not done within server.shutdown_grace"
+                );
+            }
             hash_pool.close();
         }
         End::GraceOver => {
@@ -92,6 +120,12 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     stop_ops.cancel();
     ops.abort();
     outcome
+}
+
+/// Which store a URL names. All that comes after the scheme may be secret.
+fn scheme(url: &SecretString) -> String {
+    let (scheme, _) = url.expose_secret().split_once(':').unwrap_or_default();
+    scheme.to_owned()
 }
 
 fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {

@@ -15,6 +15,7 @@ use crate::auth::password::Password;
 use crate::config::Config;
 use crate::store::database;
 use crate::store::users::{NewUser, Users};
+use crate::store::with_sources;
 
 /// For each step; longer than a login may wait for its turn.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -64,7 +65,8 @@ async fn steps(
     user_id: i64,
     out: &mut dyn Write,
 ) -> Result<(), String> {
-    let client = super::http_client(TIMEOUT).map_err(|error| error.to_string())?;
+    let client =
+        super::http_client(|client| client.timeout(TIMEOUT)).map_err(|error| error.to_string())?;
     let mut say = |step: &str| writeln!(out, "{step}").map_err(|error| error.to_string());
 
     let credentials = json!({ "username": username, "password": password.expose_secret() });
@@ -108,16 +110,23 @@ async fn answer(
     let response = request
         .send()
         .await
-        .map_err(|error| format!("{step}: {error}"))?;
+        .map_err(|error| format!("{step}: {}", with_sources(&error)))?;
     let status = response.status();
     let body = response
         .text()
         .await
-        .map_err(|error| format!("{step}: {error}"))?;
-    if status != expected {
-        return Err(format!("{step}: {status} instead of {expected}"));
+        .map_err(|error| format!("{step}: {}", with_sources(&error)))?;
+    let body: Value = serde_json::from_str(&body).unwrap_or_default();
+    if status == expected {
+        return Ok(body);
     }
-    Ok(serde_json::from_str(&body).unwrap_or_default())
+    // Of a problem document; of anything else there is nothing to tell.
+    let named = |field: &str| Some(format!(", {field} {}", body.get(field)?.as_str()?));
+    let details: String = ["code", "request_id"]
+        .into_iter()
+        .filter_map(named)
+        .collect();
+    Err(format!("{step}: {status} instead of {expected}{details}"))
 }
 
 fn expect_user(step: &str, answer: &Value, user_id: i64) -> Result<(), String> {

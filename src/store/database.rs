@@ -20,7 +20,7 @@ use crate::config;
 
 mod failure;
 
-pub(super) use failure::{classify, is_locked, is_undefined};
+pub(super) use failure::{classify, is_locked, is_passing, is_undefined};
 
 /// `database.url` is no address that this service can use. Its text never repeats the URL, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,13 +74,19 @@ pub async fn connect(settings: &config::Database) -> Result<DatabaseConnection, 
     connection.map_err(unavailable)
 }
 
+/// The longest `statement_timeout` that PostgreSQL takes, in milliseconds.
+const LONGEST_STATEMENT: u128 = i32::MAX as u128;
+
 fn postgres(url: &str, settings: &config::Database) -> Result<DatabaseConnection, UrlError> {
     // Not through `sea_orm::Database::connect`: it puts the URL into its errors, and into a span at trace level.
     let options: PgConnectOptions = url.parse().map_err(|_| UrlError::Postgres)?;
     let limit = settings.acquire_timeout;
     // The server gives up too, so that a statement that waits for a lock does not outlive the request. Not a parameter of the
     // connection's start: poolers refuse those that they don't know.
-    let prepare = format!("SET statement_timeout = {}", limit.as_millis().max(1));
+    let prepare = format!(
+        "SET statement_timeout = {}",
+        limit.as_millis().clamp(1, LONGEST_STATEMENT)
+    );
     let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(limit)

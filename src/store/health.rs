@@ -152,16 +152,19 @@ impl Health {
 
     async fn look_at_schema(&self) -> Result<(Comparison, usize), StoreError> {
         let status = self.schema.status().await?;
-        if self.tokens.is_local() {
-            self.end_sessions_of_another_installation(status.comparison == Comparison::Behind)
-                .await?;
-        }
+        self.end_sessions_of_another_installation(status.comparison == Comparison::Behind)
+            .await?;
         Ok((status.comparison, status.version))
     }
 
-    /// Somebody may undo and redo the schema from another process, which can't reach tokens in this one. Ids then start
-    /// from 1 again, so a token of before must not live on. The installation's id is made anew with the schema.
+    /// Somebody may undo and redo the schema from another process, which can't reach tokens in this one, or was not told of
+    /// the Redis that this one uses. Ids then start from 1 again, so a token of before must not live on. The installation's
+    /// id is made anew with the schema.
     async fn end_sessions_of_another_installation(&self, behind: bool) -> Result<(), StoreError> {
+        // Of a schema that is behind it is not said that it was undone: with Redis this waits for the next id.
+        if behind && !self.tokens.is_local() {
+            return Ok(());
+        }
         let found = if behind {
             None
         } else {
@@ -197,11 +200,8 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(report.clone());
         // Once for each change: what is said every second is read by nobody.
-        if before
-            .as_ref()
-            .map(|before| (before.failing(), before.schema))
-            == Some((report.failing(), report.schema))
-        {
+        let said = |report: &Report| (report.failing(), report.schema, report.causes.clone());
+        if before.as_ref().map(said) == Some(said(report)) {
             return;
         }
         if report.failing().is_empty() {

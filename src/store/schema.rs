@@ -18,7 +18,7 @@ use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 
 use self::lock::Lock;
 use super::StoreError;
-use super::database::{call, classify};
+use super::database::{call, classify, is_passing};
 
 mod lock;
 mod record;
@@ -129,6 +129,19 @@ pub enum SchemaError {
     /// The database is away, or can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl SchemaError {
+    /// Whether the same may succeed later without anybody's help: something is away, slow or busy.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Locked { .. }
+            | Self::EndSessions(_)
+            | Self::Store(StoreError::Unavailable { .. }) => true,
+            Self::Migration { source, .. } => is_passing(source),
+            Self::UnknownVersion { .. } | Self::Ahead { .. } | Self::Store(_) => false,
+        }
+    }
 }
 
 impl From<DbErr> for SchemaError {

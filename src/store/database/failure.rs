@@ -62,6 +62,23 @@ pub(in crate::store) fn classify(error: DbErr) -> StoreError {
     }
 }
 
+/// Whether `error` says nothing of the statement: the connection broke, or the server is busy, full or ending.
+pub(in crate::store) fn is_passing(error: &DbErr) -> bool {
+    match driver_error(error) {
+        Some(sqlx::Error::Database(_)) => match Code::of(error) {
+            // 08: connection; 40: rollback; 53: resources; 55: a lock; 57: intervention; 58: the system.
+            Some(Code::Postgres(code)) => {
+                matches!(code.get(..2), Some("08" | "40" | "53" | "55" | "57" | "58"))
+            }
+            Some(Code::Sqlite(code)) => matches!(code & 0xff, sqlite::BUSY | sqlite::LOCKED),
+            None => false,
+        },
+        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed) => true,
+        Some(_) => false,
+        None => matches!(error, DbErr::ConnectionAcquire(_)),
+    }
+}
+
 fn is_username_taken(error: &DbErr) -> bool {
     match driver_error(error) {
         Some(sqlx::Error::Database(error)) if error.is_unique_violation() => {

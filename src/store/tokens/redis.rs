@@ -4,11 +4,11 @@
 //! would spend two round trips on each. All else goes through the pool, so that a slow write doesn't stand before a check.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -32,12 +32,25 @@ const SCAN_STEP: usize = 1_000;
 pub struct RedisTokens(Arc<Inner>);
 
 struct Inner {
-    shared: ConnectionManager,
+    shared: RwLock<ConnectionManager>,
+    connect: Connect,
     pool: Pool,
     key_prefix: String,
     timeout: Duration,
     /// The server said that it takes no writes: it is a replica, and may not have heard of a revocation.
     read_only: AtomicBool,
+}
+
+/// How the connection of the checks is made.
+struct Connect {
+    client: Client,
+    config: ConnectionManagerConfig,
+}
+
+impl Connect {
+    fn lazily(&self) -> RedisResult<ConnectionManager> {
+        ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
+    }
 }
 
 /// Why Redis couldn't be asked. Only the error's code, for the text of a server error can quote the command, and with
@@ -81,7 +94,8 @@ impl RedisTokens {
             .set_max_delay(settings.timeout / 4)
             // The default of 50 makes checks wait for each other long before Redis is busy.
             .set_pipeline_buffer_size(1024);
-        let shared = ConnectionManager::new_lazy_with_config(client, config).map_err(invalid)?;
+        let connect = Connect { client, config };
+        let shared = connect.lazily().map_err(invalid)?;
 
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(settings.timeout))
@@ -97,7 +111,8 @@ impl RedisTokens {
             .map_err(|error| error.to_string())?;
 
         Ok(Self(Arc::new(Inner {
-            shared,
+            shared: RwLock::new(shared),
+            connect,
             pool,
             key_prefix: settings.key_prefix.clone(),
             timeout: settings.timeout,
@@ -126,7 +141,7 @@ impl RedisTokens {
         let key = self.key(token);
         let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
-        let mut connection = self.0.shared.clone();
+        let mut connection = self.shared().clone();
         let answer = self
             .bounded(async {
                 let first = pipeline
@@ -175,6 +190,8 @@ impl RedisTokens {
 
     /// Walks the key space: there is no index of all tokens, and this happens once in a life.
     pub(super) async fn clear(&self) -> Result<u64, StoreError> {
+        // A replica that has nothing to delete would refuse nothing, and the tokens of its master would live on.
+        self.ping().await?;
         let pattern = format!("{}clv_*", escape_glob(&self.0.key_prefix));
         let mut removed = 0;
         let mut cursor: u64 = 0;
@@ -228,7 +245,8 @@ impl RedisTokens {
         let attempt = async {
             let mut connection = self.0.pool.get().await.map_err(|error| match error {
                 PoolError::Backend(error) => Attempt::Redis(error),
-                PoolError::Timeout(_)
+                PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Attempt::TimedOut,
+                PoolError::Timeout(TimeoutType::Wait)
                 | PoolError::Closed
                 | PoolError::NoRuntimeSpecified
                 | PoolError::PostCreateHook(_) => Attempt::PoolExhausted,
@@ -246,11 +264,31 @@ impl RedisTokens {
         let outcome = tokio::time::timeout(self.0.timeout, attempt).await;
         match outcome.unwrap_or(Err(Attempt::TimedOut)) {
             Ok(value) => {
-                self.0.read_only.store(false, Ordering::Relaxed);
+                if self.0.read_only.load(Ordering::Relaxed) {
+                    self.follow_the_master();
+                }
                 Ok(value)
             }
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// After a replica has refused a write and another connection was let write, the connection of the checks may still
+    /// lead to the replica, which keeps it open and may miss revocations: the name is looked up anew.
+    fn follow_the_master(&self) {
+        let Ok(fresh) = self.0.connect.lazily() else {
+            return;
+        };
+        *self
+            .0
+            .shared
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.0.read_only.store(false, Ordering::Relaxed);
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, ConnectionManager> {
+        self.0.shared.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn bounded<T>(
