@@ -75,7 +75,8 @@ impl App {
         let db = database::connect(&config.database).await?;
         let users = Users::new(db.clone());
         let tokens = Tokens::open(&config.tokens)?;
-        let schema = Schema::new(db.clone());
+        // Whoever finds another instance at it tries again with the next round.
+        let schema = Schema::new(db.clone()).lock_wait(WATCH_INTERVAL);
         if let Some(wanted) = config.database.schema_version
             && wanted > schema.latest()
         {
@@ -188,9 +189,20 @@ impl Startup {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = interval.tick() => {}
             }
-            // Not within the select: a migration that has begun is not to be dropped half-way.
-            self.round().await?;
+            if self.is_done() {
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    outcome = self.round() => outcome?,
+                }
+            } else {
+                // A migration that has begun is not to be dropped half-way, nor the first administrator.
+                self.round().await?;
+            }
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.schema_step.is_none() && self.bootstrap.is_none()
     }
 
     /// Does what is to be done, and looks, once.

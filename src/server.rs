@@ -166,7 +166,9 @@ async fn connection(
     // Answers are small: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     // A client that asks and never reads the answers would keep its connection for ever.
+    #[cfg(target_os = "linux")]
     let unread = u32::try_from(head_timeout.as_millis()).unwrap_or(u32::MAX);
+    #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
     let asked = Arc::new(Notify::new());
     let mark = Arc::clone(&asked);
@@ -180,6 +182,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(MAX_BUFFER)
+        // An answer is a head and a few bytes: one buffer, one plain write.
         .writev(false)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);

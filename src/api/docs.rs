@@ -39,22 +39,23 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 pub(super) const PATHS: [&str; 4] = ["/openapi.json", "/docs", "/docs/start.js", "/docs/{asset}"];
 
 pub(super) fn router(openapi: &OpenApi, with_page: bool) -> Router<AppState> {
+    let [document_path, page_path, start_path, asset_path] = PATHS;
     let document: Arc<str> = openapi.to_json().unwrap_or_default().into();
     let serve_document = async move || ([(CONTENT_TYPE, "application/json")], document.to_string());
-    let router = Router::new().route("/openapi.json", get(serve_document));
+    let router = Router::new().route(document_path, get(serve_document));
     if !with_page {
         return router;
     }
     router
         .route(
-            "/docs",
+            page_path,
             get(async || ([(CONTENT_SECURITY_POLICY, POLICY)], Html(PAGE))),
         )
         .route(
-            "/docs/start.js",
+            start_path,
             get(async || ([(CONTENT_TYPE, "text/javascript")], START)),
         )
-        .route("/docs/{asset}", get(asset))
+        .route(asset_path, get(asset))
 }
 
 async fn asset(name: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {

@@ -7,12 +7,16 @@ use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
 use crate::app::App;
 use crate::config::{self, Config, Mode, Sources};
 use crate::server::{self, Timeouts};
+use crate::store::schema::SchemaError;
+use crate::store::with_sources;
 use crate::telemetry::Telemetry;
 
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
@@ -89,6 +93,7 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     };
 
     // What was accepted is answered. The operations listener stays until the end, and says "draining".
+    let deadline = Instant::now() + settings.shutdown_grace;
     state.start_draining();
     stop.cancel();
     let end = tokio::select! {
@@ -99,14 +104,8 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
         End::Drained => {
             tracing::info!("all accepted requests were answered");
             // It may be at a migration, which is not to be dropped half-way.
-            if outcome.is_ok()
-                && tokio::time::timeout(settings.shutdown_grace, watch)
-                    .await
-                    .is_err()
-            {
-                tracing::warn!(
-                    "what the start had to do was not done within server.shutdown_grace"
-                );
+            if outcome.is_ok() {
+                finish(watch, deadline).await;
             }
             hash_pool.close();
         }
@@ -120,6 +119,16 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     stop_ops.cancel();
     ops.abort();
     outcome
+}
+
+/// Waits for what the start had to do, if it is still at it.
+async fn finish(watch: JoinHandle<Result<(), SchemaError>>, deadline: Instant) {
+    match tokio::time::timeout_at(deadline, watch).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::error!(cause = %with_sources(&error), "the schema"),
+        Ok(Err(error)) => tracing::error!(%error, "the watch of the dependencies ended"),
+        Err(_) => tracing::warn!("the schema was not done within server.shutdown_grace"),
+    }
 }
 
 /// Which store a URL names. All that comes after the scheme may be secret.

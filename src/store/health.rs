@@ -24,7 +24,16 @@ pub struct Health {
     probing: Mutex<Option<(Instant, Report)>>,
     last: RwLock<Option<Report>>,
     schema_is_behind: AtomicBool,
-    installation: RwLock<Option<String>>,
+    /// The id that the sessions belong to.
+    installation: Mutex<Option<String>>,
+}
+
+/// What a look at the schema saw.
+struct Seen {
+    comparison: Comparison,
+    version: usize,
+    /// `None` while the schema is behind.
+    installation: Option<String>,
 }
 
 /// What was seen.
@@ -76,7 +85,7 @@ impl Health {
             probing: Mutex::new(None),
             last: RwLock::new(None),
             schema_is_behind: AtomicBool::new(false),
-            installation: RwLock::new(None),
+            installation: Mutex::new(None),
         }
     }
 
@@ -116,8 +125,11 @@ impl Health {
     }
 
     async fn look(&self) -> Report {
-        let (database, schema, tokens) =
+        let (database, schema, mut tokens) =
             tokio::join!(self.users.ping(), self.look_at_schema(), self.tokens.ping());
+        if let (Ok(seen), Ok(())) = (&schema, &tokens) {
+            tokens = self.end_sessions_of_another_installation(seen).await;
+        }
         let mut report = Report {
             database_up: database.is_ok(),
             tokens_up: tokens.is_ok(),
@@ -130,7 +142,11 @@ impl Health {
                 .map(|error| with_sources(&error)),
         );
         match schema {
-            Ok((comparison, version)) => {
+            Ok(Seen {
+                comparison,
+                version,
+                ..
+            }) => {
                 report.schema = Some(comparison);
                 report.schema_version = Some((version, self.schema.latest()));
                 if comparison == Comparison::Behind {
@@ -150,42 +166,37 @@ impl Health {
         report
     }
 
-    async fn look_at_schema(&self) -> Result<(Comparison, usize), StoreError> {
+    async fn look_at_schema(&self) -> Result<Seen, StoreError> {
         let status = self.schema.status().await?;
-        self.end_sessions_of_another_installation(status.comparison == Comparison::Behind)
-            .await?;
-        Ok((status.comparison, status.version))
+        let installation = match status.comparison {
+            Comparison::Behind => None,
+            Comparison::Current | Comparison::Ahead => self.schema.installation_id().await?,
+        };
+        Ok(Seen {
+            comparison: status.comparison,
+            version: status.version,
+            installation,
+        })
     }
 
     /// Somebody may undo and redo the schema from another process, which can't reach tokens in this one, or was not told of
     /// the Redis that this one uses. Ids then start from 1 again, so a token of before must not live on. The installation's
     /// id is made anew with the schema.
-    async fn end_sessions_of_another_installation(&self, behind: bool) -> Result<(), StoreError> {
+    async fn end_sessions_of_another_installation(&self, seen: &Seen) -> Result<(), StoreError> {
         // Of a schema that is behind it is not said that it was undone: with Redis this waits for the next id.
-        if behind && !self.tokens.is_local() {
+        if seen.installation.is_none() && !self.tokens.is_local() {
             return Ok(());
         }
-        let found = if behind {
-            None
-        } else {
-            self.schema.installation_id().await?
-        };
-        let changed = {
-            let mut known = self
-                .installation
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            let changed = known.is_some() && *known != found;
-            known.clone_from(&found);
-            changed
-        };
-        if changed {
+        let mut known = self.installation.lock().await;
+        if known.is_some() && *known != seen.installation {
             let ended = self.tokens.clear().await?;
             tracing::warn!(
                 ended,
                 "the schema was undone or made anew: all sessions are ended"
             );
         }
+        // Only now, so that the next look tries again if they could not be ended.
+        known.clone_from(&seen.installation);
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! The log's lines: an event as one JSON object for machines, or as text for people.
 //!
-//! Written by hand and not by the formatters of tracing-subscriber: each request leaves an event, and those take longer
-//! for it than a whole check of a token does (docs/performance.md).
+//! Written by hand and not by the formatters of tracing-subscriber, as each request leaves an event (docs/adr/0016).
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Debug, Write as _};

@@ -343,6 +343,11 @@ async fn health_and_smoke_ask_the_running_service(
 
     let healthy = run(&["healthcheck"], &variables, "");
     assert_eq!(healthy.code, 0, "{healthy:?}");
+    // A proxy that is meant for other hosts, and is none.
+    let mut behind_proxy = variables.clone();
+    behind_proxy.push(("HTTP_PROXY", "http://127.0.0.1:1"));
+    let healthy = run(&["healthcheck"], &behind_proxy, "");
+    assert_eq!(healthy.code, 0, "{healthy:?}");
     for prefix in ["", "/", "/api", "/api/"] {
         let url = format!("{}{prefix}", service.api);
         let smoke = run(&["smoke", "--url", &url], &variables, "");

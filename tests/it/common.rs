@@ -1,6 +1,7 @@
 //! What the tests stand on: the service through its own factory, servers, a proxy that breaks, the built program.
 //!
-//! Nothing here sleeps or tries again: a test waits for what it wants to see, and the runner bounds how long.
+//! Nothing here sleeps or sends again what failed: a test looks until it sees what it waits for, or panics after far more
+//! looks, or a far longer silence of the log, than that takes.
 
 mod app;
 mod connection;

@@ -78,9 +78,29 @@ async fn a_service_that_takes_too_long_says_so() {
     let access = service.wait_for_access();
     assert_eq!(access["status"], 503);
     assert!(access["duration_ms"].as_f64().unwrap() >= 1500.0);
+    assert_eq!(
+        service
+            .metric(r#"claviger_logins_total{outcome="abandoned"}"#)
+            .await,
+        1
+    );
 
     proxy.heal();
     service.send(&post_login("alice")).await.token();
+}
+
+#[tokio::test]
+async fn the_head_of_a_request_has_a_bound() {
+    let deployment = deployment(Backend::Embedded).await;
+    let service = deployment.start();
+    let padded = |bytes| {
+        format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nx-pad: {}\r\n\r\n",
+            "x".repeat(bytes)
+        )
+    };
+    assert_eq!(service.send(&padded(16 << 10)).await.status, 200);
+    assert_eq!(service.send(&padded(64 << 10)).await.status, 431);
 }
 
 #[rstest]
@@ -207,7 +227,7 @@ async fn who_leaves_during_the_hash_gets_no_token() {
     // At this cost, unlike the one before.
     deployment.set("CLAVIGER_PASSWORD__ITERATIONS", "20");
     deployment.user("bob");
-    let service = deployment.start();
+    let mut service = deployment.start();
     let mut leaves = service.connect().await;
     leaves.send(&post_login("bob")).await;
     service
@@ -221,6 +241,12 @@ async fn who_leaves_during_the_hash_gets_no_token() {
         service.metric("claviger_hash_duration_seconds_count").await,
         1
     );
+    service
+        .wait_for_metric(r#"claviger_logins_total{outcome="abandoned"}"#, 1)
+        .await;
+    let left = service.wait_for_access();
+    assert_eq!(left["status"], 499);
+    assert!(left["request_id"].is_string(), "{left}");
     // A login after it, on the same path, is the proof that nothing of the other is still to come.
     service.send(&post_login("bob")).await.token();
     assert_eq!(tokens(&deployment).await, 1);

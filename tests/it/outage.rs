@@ -131,6 +131,44 @@ async fn the_token_store_is_a_replica() {
 }
 
 #[tokio::test]
+async fn the_name_of_the_token_store_leads_to_another_master() {
+    let (old, new) = (RedisServer::start(), RedisServer::start());
+    let (proxy, url) = Proxy::before(&old.url).await;
+    let app = TestApp::start_with(Backend::External, |config| {
+        config.tokens.url = url.clone();
+        config.tokens.pool_size = 1;
+    })
+    .await;
+    app.user("alice").await;
+    let before = app.token("alice").await;
+    assert_eq!(app.check(&before).await.status, 200);
+
+    // The old one is a replica now, and keeps its connections; new ones lead to the new one.
+    proxy.lead_to(&new.url);
+    old.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    assert_eq!(failing(&app).await, json!(["tokens"]));
+    away(&app.check(&before).await);
+    assert_eq!(failing(&app).await, json!([]));
+    let token = app.token("alice").await;
+    assert_eq!(app.check(&token).await.status, 200);
+    app.check(&before).await.problem(401, "invalid-token");
+}
+
+#[tokio::test]
+async fn a_replica_without_tokens_is_no_proof_that_sessions_ended() {
+    let redis = RedisServer::start();
+    redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let settings = claviger::config::Tokens {
+        url: redis.url.clone(),
+        ..claviger::config::Config::default().tokens
+    };
+    let tokens = claviger::store::tokens::Tokens::open(&settings).unwrap();
+    tokens.clear().await.unwrap_err();
+    redis.command(&["REPLICAOF", "NO", "ONE"]).await;
+    assert_eq!(tokens.clear().await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn the_token_store_is_full() {
     let redis = RedisServer::start();
     let app = TestApp::start_with(Backend::External, |config| {
@@ -269,16 +307,17 @@ async fn the_schema_is_behind(#[values(Backend::Embedded, Backend::External)] ba
 
 #[rstest]
 #[tokio::test]
-async fn tokens_in_this_process_end_with_the_schema_that_they_belong_to(
+async fn tokens_end_with_the_schema_that_they_belong_to(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
     #[values(Target::Zero, Target::Version(1))] target: Target,
 ) {
-    let app = TestApp::start(Backend::Embedded).await;
+    let app = TestApp::start(backend).await;
     let first = app.user("alice").await;
     let token = app.token("alice").await;
     app.ops("/readyz").await;
     assert_eq!(app.check(&token).await.status, 200);
 
-    // From another process, which can't reach the tokens. Between two looks, so that "behind" is never seen.
+    // From another process, which doesn't reach the tokens. Between two looks, so that "behind" is never seen.
     let schema = claviger::store::schema::Schema::new(app.database.connect().await);
     schema
         .to(target, async || Ok::<(), std::io::Error>(()))

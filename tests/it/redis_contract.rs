@@ -61,6 +61,9 @@ async fn nothing_else_is_kept_and_no_key_is_without_an_end() {
     keys.sort();
     tokens.sort();
     assert_eq!(keys, tokens);
+    for key in keys {
+        assert!(connection.ttl::<_, i64>(key).await.unwrap() > 0);
+    }
 }
 
 #[tokio::test]

@@ -176,6 +176,7 @@ async fn the_page_of_the_documentation_is_for_development() {
         .await
         .problem(404, "not-found");
     app.call("GET", "/docs/").await.problem(404, "not-found");
+    app.call("GET", "/docs/%FF").await.problem(404, "not-found");
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@
 //! continue is in its handler; a process that is held by SIGSTOP takes nothing from the kernel, so all that is sent
 //! meanwhile waits there when the signal to end comes.
 
+use claviger::store::schema::{Schema, Target};
 use futures_util::future::join_all;
 use redis::AsyncCommands;
 use rstest::rstest;
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -303,4 +305,39 @@ async fn a_restart_keeps_what_redis_keeps(
         .send(&with_token("GET", &revoked))
         .await
         .problem(401, "invalid-token");
+}
+
+#[tokio::test]
+async fn a_migration_that_has_begun_is_waited_for() {
+    let mut deployment = Deployment::new(Backend::External).await;
+    deployment.set("CLAVIGER_DATABASE__MIGRATE", "auto");
+    let database = deployment.database.connect().await;
+    let schema = Schema::new(database.clone());
+    schema
+        .to(Target::Version(1), async || Ok::<(), std::io::Error>(()))
+        .await
+        .unwrap();
+    // The next migration writes this row, and waits for whoever has written it.
+    let other = database.begin().await.unwrap();
+    other
+        .execute_unprepared("UPDATE installation SET id = id")
+        .await
+        .unwrap();
+    let service = deployment.start_unready();
+    let waits = Statement::from_string(
+        database.get_database_backend(),
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    while database
+        .query_one_raw(waits.clone())
+        .await
+        .unwrap()
+        .is_none()
+    {}
+
+    service.signal("TERM");
+    service.wait_for_draining().await;
+    other.commit().await.unwrap();
+    ended(service, ALL_ANSWERED);
+    assert_eq!(schema.status().await.unwrap().version, 2);
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use claviger::store::schema::Schema;
 use claviger::store::users::{NewUser, Users};
@@ -94,32 +95,29 @@ impl Program {
         program
     }
 
-    /// The next log line with this message. Panics if the service ends before it.
+    /// The next log line with this message. Panics if the service ends or falls silent before it.
     pub(crate) fn wait_for(&mut self, message: &str) -> Value {
+        self.next(message, |line| line["message"] == message)
+    }
+
+    /// The next access event. Panics if the service ends or falls silent before it.
+    pub(crate) fn wait_for_access(&mut self) -> Value {
+        self.next("an access event", |line| {
+            line["target"] == "claviger::access"
+        })
+    }
+
+    fn next(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let Ok(line) = self.lines.recv() else {
+            let Ok(line) = self.lines.recv_timeout(LONGEST_SILENCE) else {
                 panic!(
-                    "no line with the message {message:?} in\n{}",
+                    "the log ends or stops without {what:?}:\n{}",
                     self.log.join("\n")
                 );
             };
             let parsed = parse(&line);
             self.log.push(line);
-            if parsed["message"] == message {
-                return parsed;
-            }
-        }
-    }
-
-    /// The next access event. Panics if the service ends before it.
-    pub(crate) fn wait_for_access(&mut self) -> Value {
-        loop {
-            let Ok(line) = self.lines.recv() else {
-                panic!("no access event in\n{}", self.log.join("\n"));
-            };
-            let parsed = parse(&line);
-            self.log.push(line);
-            if parsed["target"] == "claviger::access" {
+            if is_it(&parsed) {
                 return parsed;
             }
         }
@@ -198,6 +196,9 @@ impl Drop for Program {
         let _ = self.child.wait();
     }
 }
+
+/// A service that logs nothing for so long will not log what is waited for: nothing here takes a tenth of it.
+const LONGEST_SILENCE: Duration = Duration::from_mins(2);
 
 /// How often a condition is looked at before it is given up. Each look is a request of its own, so this is some minutes.
 const MOST_LOOKS: u32 = 50_000;

@@ -1,6 +1,6 @@
 //! A TCP proxy in front of a server, that can be broken and healed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,6 +34,7 @@ impl Condition {
 /// Stands before a server until it is dropped.
 pub(crate) struct Proxy {
     condition: Arc<watch::Sender<Condition>>,
+    upstream: Arc<Mutex<String>>,
     _tasks: JoinSet<()>,
 }
 
@@ -41,11 +42,7 @@ impl Proxy {
     /// A proxy before the server of `url`, and the URL that leads through it.
     pub(crate) async fn before(url: &SecretString) -> (Self, SecretString) {
         let mut through = url::Url::parse(url.expose_secret()).unwrap();
-        let upstream = format!(
-            "{}:{}",
-            through.host_str().unwrap(),
-            through.port().unwrap()
-        );
+        let upstream = address_of(&through);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         through.set_host(Some("127.0.0.1")).unwrap();
@@ -58,16 +55,20 @@ impl Proxy {
         let condition = Arc::new(watch::Sender::new(condition));
         let mut tasks = JoinSet::new();
         let watched = Arc::clone(&condition);
+        let upstream = Arc::new(Mutex::new(upstream));
+        let led = Arc::clone(&upstream);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                connections.spawn(pass(client, upstream.clone(), watched.subscribe()));
+                let upstream = led.lock().unwrap().clone();
+                connections.spawn(pass(client, upstream, watched.subscribe()));
             }
         });
         (
             Self {
                 condition,
+                upstream,
                 _tasks: tasks,
             },
             String::from(through).into(),
@@ -95,10 +96,20 @@ impl Proxy {
             .send_modify(|condition| condition.restarts += 1);
     }
 
+    /// New connections lead to the server of `url`; those that are open stay where they are.
+    pub(crate) fn lead_to(&self, url: &SecretString) {
+        let url = url::Url::parse(url.expose_secret()).unwrap();
+        *self.upstream.lock().unwrap() = address_of(&url);
+    }
+
     fn set(&self, mode: Mode) {
         self.condition
             .send_modify(|condition| condition.mode = mode);
     }
+}
+
+fn address_of(url: &url::Url) -> String {
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }
 
 async fn pass(client: TcpStream, upstream: String, condition: watch::Receiver<Condition>) {
