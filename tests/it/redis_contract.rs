@@ -1,7 +1,12 @@
 //! What other services may rely on when they read Redis themselves.
 
+use std::time::Duration;
+
 use claviger::auth::token::Token;
+use claviger::store::StoreError;
 use claviger::store::tokens::Tokens;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use redis::AsyncCommands;
 use secrecy::ExposeSecret;
 
@@ -96,6 +101,64 @@ async fn a_key_that_another_program_wrote_is_no_token() {
             .await,
         2
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn checks_that_come_together_share_a_write_and_nothing_else() {
+    let redis = RedisServer::start();
+    let app = app_on(&redis, "").await;
+    let tokens = Tokens::open(&app.config.tokens).unwrap();
+    let names: Vec<String> = (0..100)
+        .map(|_| Token::generate().expose().to_owned())
+        .collect();
+    for (id, name) in (0..).zip(&names) {
+        let day = Duration::from_hours(24);
+        tokens.put(name, id, day).await.unwrap();
+    }
+    let mut connection = redis.connect().await;
+    connection.del::<_, ()>(&names[10]).await.unwrap();
+    connection.del::<_, ()>(&names[20]).await.unwrap();
+    connection
+        .hset::<_, _, _, ()>(&names[20], "user", 1)
+        .await
+        .unwrap();
+    // The first check makes the connection.
+    tokens.get(&names[0]).await.unwrap();
+
+    let before = reads(&mut connection).await;
+    // A client that leaves takes its own check along, and no other.
+    assert!(tokens.get(&names[30]).now_or_never().is_none());
+    // Begun by a task, so that they are all ready before the first runs.
+    let together = tokio::spawn(async move {
+        let checks = names.into_iter().map(|name| {
+            let tokens = tokens.clone();
+            tokio::spawn(async move { tokens.get(&name).await })
+        });
+        join_all(checks.collect::<Vec<_>>()).await
+    });
+    let answers = together.await.unwrap();
+    let reads = reads(&mut connection).await - before;
+    assert!(reads < 10, "the server read {reads} times for 100 checks");
+
+    for (index, answer) in answers.into_iter().enumerate() {
+        match (index, answer.unwrap()) {
+            (10, Ok(None)) | (20, Err(StoreError::Corrupt { .. })) => {}
+            (index, Ok(Some(holder))) => {
+                assert_eq!(usize::try_from(holder.user_id).unwrap(), index);
+            }
+            (index, answer) => panic!("{index}: {answer:?}"),
+        }
+    }
+}
+
+/// How often the server has read from its clients.
+async fn reads(connection: &mut impl AsyncCommands) -> u64 {
+    let stats: redis::InfoDict = redis::cmd("INFO")
+        .arg("stats")
+        .query_async(connection)
+        .await
+        .unwrap();
+    stats.get("total_reads_processed").unwrap()
 }
 
 #[tokio::test]

@@ -1,22 +1,23 @@
 //! Tokens in Redis, for several instances and for other services, which read them with one `GET`.
 //!
-//! The check shares one multiplexed connection: a hundred checks at once become one write and one read, where a pool
-//! would spend two round trips on each. All else goes through the pool, so that a slow write doesn't stand before a check.
+//! The checks share one connection ([`checks`]): a hundred at once become one write and one read, where a pool would
+//! spend two round trips on each. All else goes through the pool, so that a slow write doesn't stand before a check.
 
-use std::future::Future;
+mod checks;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
-    ServerErrorKind,
+    ServerError, ServerErrorKind, Value,
 };
 use secrecy::ExposeSecret;
 
+use self::checks::Checks;
 use super::Holder;
 use crate::config;
 use crate::store::{Dependency, PoolStatus, StoreError};
@@ -32,25 +33,12 @@ const SCAN_STEP: usize = 1_000;
 pub struct RedisTokens(Arc<Inner>);
 
 struct Inner {
-    shared: RwLock<ConnectionManager>,
-    connect: Connect,
+    checks: Arc<Checks>,
     pool: Pool,
     key_prefix: String,
     timeout: Duration,
     /// The server said that it takes no writes: it is a replica, and may not have heard of a revocation.
     read_only: AtomicBool,
-}
-
-/// How the connection of the checks is made.
-struct Connect {
-    client: Client,
-    config: ConnectionManagerConfig,
-}
-
-impl Connect {
-    fn lazily(&self) -> RedisResult<ConnectionManager> {
-        ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
-    }
 }
 
 /// Why Redis couldn't be asked. Only the error's code, for the text of a server error can quote the command, and with
@@ -85,17 +73,7 @@ impl RedisTokens {
             .set_tcp_settings(tcp);
 
         let client = Client::open(info.clone()).map_err(invalid)?;
-        let config = ConnectionManagerConfig::new()
-            // Callers wait no longer than their own time-out (`bounded`), so one timer for each request is enough.
-            .set_response_timeout(None)
-            .set_connection_timeout(Some(settings.timeout))
-            // A check that comes while the server is away waits for the next try, so one has to come within its time-out.
-            .set_min_delay(settings.timeout / 8)
-            .set_max_delay(settings.timeout / 4)
-            // The default of 50 makes checks wait for each other long before Redis is busy.
-            .set_pipeline_buffer_size(1024);
-        let connect = Connect { client, config };
-        let shared = connect.lazily().map_err(invalid)?;
+        let checks = Checks::new(client, settings.timeout).map_err(invalid)?;
 
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(settings.timeout))
@@ -111,8 +89,7 @@ impl RedisTokens {
             .map_err(|error| error.to_string())?;
 
         Ok(Self(Arc::new(Inner {
-            shared: RwLock::new(shared),
-            connect,
+            checks,
             pool,
             key_prefix: settings.key_prefix.clone(),
             timeout: settings.timeout,
@@ -138,36 +115,25 @@ impl RedisTokens {
         if self.0.read_only.load(Ordering::Relaxed) {
             return Err(unavailable(Failure::ReadOnly));
         }
-        let key = self.key(token);
-        let mut pipeline = redis::Pipeline::with_capacity(2);
-        pipeline.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
-        let mut connection = self.shared().clone();
-        let answer = self
-            .bounded(async {
-                let first = pipeline
-                    .query_async::<(Option<Vec<u8>>, i64)>(&mut connection)
-                    .await;
-                match first {
-                    // The connection was closed while nobody used it, as by a restart, or could not be made when it was last
-                    // tried: that says nothing of the server as it is now. The manager connects anew, and the second try
-                    // waits for that.
-                    Err(error) if error.is_io_error() => {
-                        pipeline.query_async(&mut connection).await
-                    }
-                    result => result,
-                }
-            })
-            .await;
-        let (value, ttl) = match answer {
+        let (value, ttl) = match self.0.checks.ask(&self.key(token)).await {
             Ok(answer) => answer,
-            Err(Attempt::Redis(error)) if is_wrong_type(&error) => return Err(not_ours()),
             Err(error) => return Err(self.failed(error)),
         };
-        let Some(value) = value else { return Ok(None) };
-        let user_id = std::str::from_utf8(&value)
-            .ok()
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(not_ours)?;
+        let user_id = match value {
+            Value::Nil => return Ok(None),
+            Value::BulkString(value) => std::str::from_utf8(&value)
+                .ok()
+                .and_then(|id| id.parse().ok())
+                .ok_or_else(not_ours)?,
+            Value::ServerError(error) if is_wrong_type(&error) => return Err(not_ours()),
+            Value::ServerError(error) => return Err(self.failed(Attempt::Redis(error.into()))),
+            _ => return Err(not_ours()),
+        };
+        let ttl = match ttl {
+            Value::Int(ttl) => ttl,
+            Value::ServerError(error) => return Err(self.failed(Attempt::Redis(error.into()))),
+            _ => return Err(not_ours()),
+        };
         // The key may expire between the two commands; and what has no TTL was not written by this service.
         let expires_in = u64::try_from(ttl)
             .ok()
@@ -274,30 +240,10 @@ impl RedisTokens {
     }
 
     /// After a replica has refused a write and another connection was let write, the connection of the checks may still
-    /// lead to the replica, which keeps it open and may miss revocations: the name is looked up anew.
+    /// lead to the replica, which keeps it open and may miss revocations.
     fn follow_the_master(&self) {
-        let Ok(fresh) = self.0.connect.lazily() else {
-            return;
-        };
-        *self
-            .0
-            .shared
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = fresh;
-        self.0.read_only.store(false, Ordering::Relaxed);
-    }
-
-    fn shared(&self) -> RwLockReadGuard<'_, ConnectionManager> {
-        self.0.shared.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn bounded<T>(
-        &self,
-        command: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, Attempt> {
-        match tokio::time::timeout(self.0.timeout, command).await {
-            Ok(result) => result.map_err(Attempt::Redis),
-            Err(_) => Err(Attempt::TimedOut),
+        if self.0.checks.reconnect().is_ok() {
+            self.0.read_only.store(false, Ordering::Relaxed);
         }
     }
 
@@ -329,6 +275,7 @@ impl RedisTokens {
 /// Below this a busy network would be taken for a dead one.
 const MIN_USER_TIMEOUT: Duration = Duration::from_secs(1);
 
+#[derive(Clone)]
 enum Attempt {
     TimedOut,
     PoolExhausted,
@@ -344,9 +291,8 @@ fn is_read_only(error: &RedisError) -> bool {
 }
 
 /// `GET` on something that is no string.
-fn is_wrong_type(error: &RedisError) -> bool {
-    let errors = error.clone().into_server_errors();
-    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "WRONGTYPE"))
+fn is_wrong_type(error: &ServerError) -> bool {
+    error.code() == "WRONGTYPE"
 }
 
 /// Another program wrote a key of the form of a token.
