@@ -16,10 +16,10 @@ use self::hash_pool::{HashError, HashPool};
 use self::password::Password;
 use self::token::Token;
 use self::username::Username;
+use crate::store::StoreError;
 use crate::store::health::Health;
 use crate::store::tokens::{Holder, Tokens};
 use crate::store::users::Users;
-use crate::store::{Dependency, StoreError};
 
 /// Logs users in and out, and checks tokens.
 #[derive(Clone)]
@@ -111,12 +111,7 @@ impl Authenticator {
     ) -> Result<Login, LoginError> {
         let (username, password) = parse(username, password)?;
 
-        if self.health.schema_is_behind() {
-            return Err(LoginError::Unavailable(StoreError::unavailable(
-                Dependency::Database,
-                "the schema is behind",
-            )));
-        }
+        self.health.takes_logins()?;
         let ping = tracing::debug_span!("token_store_ping");
         self.tokens.ping().instrument(ping).await?;
 

@@ -20,7 +20,7 @@ use crate::config;
 
 mod failure;
 
-pub(super) use failure::{classify, is_locked, is_passing, is_undefined};
+pub(super) use failure::{classify, is_locked, is_passing, is_read_only, is_undefined};
 
 /// `database.url` is no address that this service can use. Its text never repeats the URL, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ struct TimedOut(Duration);
 /// The database answers, but nothing can be written to it.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is read-only")]
-struct ReadOnly;
+pub(super) struct ReadOnly;
 
 /// Asks a PostgreSQL session whether it may only read; a standby says `on` too.
 const READ_ONLY: &str = "SHOW transaction_read_only";
@@ -408,10 +408,8 @@ mod tests {
         let db = connect(&settings(&format!("sqlite://{}?mode=ro", file.display())))
             .await
             .unwrap();
-        assert!(matches!(
-            ping(&db).await,
-            Err(StoreError::Unavailable { .. })
-        ));
+        let error = ping(&db).await.unwrap_err();
+        assert!(is_read_only(&error), "{error:?}");
     }
 
     #[tokio::test]

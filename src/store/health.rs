@@ -7,11 +7,11 @@ use sea_orm::DatabaseConnection;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::database::pool_status;
+use super::database::{is_read_only, pool_status};
 use super::schema::{Comparison, Schema};
 use super::tokens::Tokens;
 use super::users::Users;
-use super::{PoolStatus, StoreError, with_sources};
+use super::{Dependency, PoolStatus, StoreError, with_sources};
 
 /// Looks at what the service depends on, and remembers what it saw last.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Health {
     probing: Mutex<Option<(Instant, Report)>>,
     last: RwLock<Option<Report>>,
     schema_is_behind: AtomicBool,
+    database_is_read_only: AtomicBool,
     /// The id that the sessions belong to.
     installation: Mutex<Option<String>>,
 }
@@ -85,6 +86,7 @@ impl Health {
             probing: Mutex::new(None),
             last: RwLock::new(None),
             schema_is_behind: AtomicBool::new(false),
+            database_is_read_only: AtomicBool::new(false),
             installation: Mutex::new(None),
         }
     }
@@ -114,9 +116,22 @@ impl Health {
             .clone()
     }
 
-    /// Whether the schema was behind when it was last looked at. Cheap: asked at every login.
-    pub fn schema_is_behind(&self) -> bool {
-        self.schema_is_behind.load(Ordering::Relaxed)
+    /// Whether the database is known to be of no use for a login, though it can be read: its schema was behind, or it took
+    /// no writes, when it was last looked at. Otherwise a wrong password would be refused, and a right one answered with 503.
+    ///
+    /// Cheap: asked at every login.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] says which.
+    pub fn takes_logins(&self) -> Result<(), StoreError> {
+        let unavailable = |cause| Err(StoreError::unavailable(Dependency::Database, cause));
+        if self.schema_is_behind.load(Ordering::Relaxed) {
+            return unavailable("the schema is behind");
+        }
+        if self.database_is_read_only.load(Ordering::Relaxed) {
+            return unavailable("the database is read-only");
+        }
+        Ok(())
     }
 
     /// The connections of the database's pool.
@@ -130,6 +145,9 @@ impl Health {
         if let (Ok(seen), Ok(())) = (&schema, &tokens) {
             tokens = self.end_sessions_of_another_installation(seen).await;
         }
+        let read_only = database.as_ref().is_err_and(is_read_only);
+        self.database_is_read_only
+            .store(read_only, Ordering::Relaxed);
         let mut report = Report {
             database_up: database.is_ok(),
             tokens_up: tokens.is_ok(),

@@ -269,6 +269,14 @@ async fn the_database_is_read_only() {
     set("on").await;
     away(&app.log_in("alice", PASSWORD).await);
     assert_eq!(failing(&app).await, json!(["database"]));
+    // Once that was noticed, no password is looked at.
+    let hashed = app.metric("claviger_hash_duration_seconds_count").await;
+    away(&app.log_in("alice", "a wrong password").await);
+    away(&app.log_in("nobody", PASSWORD).await);
+    assert_eq!(
+        app.metric("claviger_hash_duration_seconds_count").await,
+        hashed
+    );
     assert_eq!(app.check(&token).await.status, 200);
 
     set("off").await;

@@ -3,6 +3,7 @@
 use sea_orm::sqlx::{self, postgres::PgDatabaseError, sqlite::SqliteError};
 use sea_orm::{DbErr, RuntimeErr};
 
+use super::ReadOnly;
 use crate::store::{Dependency, StoreError};
 
 /// The error code in the words of the database.
@@ -147,6 +148,18 @@ pub(in crate::store) fn is_locked(error: &DbErr) -> bool {
     matches!(Code::of(error), Some(Code::Sqlite(code)) if matches!(code & 0xff, sqlite::BUSY | sqlite::LOCKED))
 }
 
+/// The database answers, but takes no writes from anybody.
+pub(in crate::store) fn is_read_only(error: &StoreError) -> bool {
+    let StoreError::Unavailable { source, .. } = error else {
+        return false;
+    };
+    match source.downcast_ref().and_then(Code::of) {
+        Some(Code::Postgres(code)) => code == READ_ONLY_TRANSACTION,
+        Some(Code::Sqlite(code)) => code & 0xff == sqlite::READ_ONLY,
+        None => source.is::<ReadOnly>(),
+    }
+}
+
 /// The statement met a connection that was already dead, or that leads to a server which may only be read since a failover:
 /// another connection may do better. A connection that could not be made at all is none of these.
 pub(super) fn is_dead_connection(error: &DbErr) -> bool {
@@ -181,6 +194,7 @@ mod sqlite {
     pub(super) const ERROR: i32 = 1;
     pub(super) const BUSY: i32 = 5;
     pub(super) const LOCKED: i32 = 6;
+    pub(super) const READ_ONLY: i32 = 8;
     pub(super) const CORRUPT: i32 = 11;
     pub(super) const CONSTRAINT: i32 = 19;
     pub(super) const MISMATCH: i32 = 20;
