@@ -18,7 +18,7 @@ T ?=
 CARGO_DENY_VERSION := 0.20.2
 # An installed one is used as it is.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),target/tools/$(CARGO_DENY_VERSION)/bin/cargo-deny)
-SHELL_SCRIPTS := .ci/run bench/run tests/run tests/packages.sh tests/servers.sh
+SHELL_SCRIPTS := .ci/release-notes .ci/run bench/run tests/run tests/packages.sh tests/servers.sh
 
 ##@ Everyday
 
@@ -86,6 +86,18 @@ lint-shell:
 .PHONY: deny
 deny: $(CARGO_DENY) ## Check licences, banned crates and where crates come from
 	$(CARGO_DENY) --locked --log-level error check bans licenses sources
+
+# Not a part of `make lint`: the list of vulnerabilities is fetched, and grows while the code stays as it is.
+.PHONY: advisories
+advisories: $(CARGO_DENY) ## Look the crates up in the list of known vulnerabilities (needs the network)
+	$(CARGO_DENY) --locked --log-level error check advisories
+
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1/p' Cargo.toml)
+
+.PHONY: msrv
+msrv: ## Compile with the oldest Rust that Cargo.toml promises (needs rustup)
+	rustup toolchain install $(MSRV) --profile minimal --no-self-update
+	cargo +$(MSRV) check --workspace --all-targets --locked
 
 # Built without optimisation: it builds in half the time, and a check takes 5 s in place of 2 s.
 $(CARGO_DENY):
