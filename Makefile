@@ -18,7 +18,6 @@ T ?=
 CARGO_DENY_VERSION := 0.20.2
 # An installed one is used as it is.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),target/tools/$(CARGO_DENY_VERSION)/bin/cargo-deny)
-SHELL_SCRIPTS := .ci/release-notes .ci/run bench/run tests/run tests/packages.sh tests/servers.sh
 
 ##@ Everyday
 
@@ -62,8 +61,13 @@ bench: ## Measure against bare ceilings (about ten minutes; BENCH_SECONDS, BENCH
 
 ##@ Checks
 
+# Once there is one of these files, its check is part of `make lint`, and fails where another of them is missing.
+LINTS := lint-shell lint-workflows \
+    $(if $(wildcard docker/*.Dockerfile docker-compose.yml),lint-docker) \
+    $(if $(wildcard flake.nix flake.lock nix/*.nix),lint-nix)
+
 .PHONY: lint
-lint: lint-fmt lint-code doc lint-shell deny ## Everything that is checked without running: format, clippy, doc, scripts, licences
+lint: lint-fmt lint-code doc $(LINTS) deny ## Everything that is checked without running: format, clippy, doc, scripts, workflows, licences
 
 .PHONY: lint-fmt
 lint-fmt:
@@ -73,15 +77,11 @@ lint-fmt:
 lint-code:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-.PHONY: lint-shell
-lint-shell:
-	@. tests/packages.sh; \
-	if ensure shellcheck shellcheck; then \
-	    echo "shellcheck $(SHELL_SCRIPTS)"; \
-	    shellcheck -x $(SHELL_SCRIPTS); \
-	else \
-	    echo "make: the shell scripts were NOT checked: install shellcheck (Debian: apt-get install shellcheck)." >&2; \
-	fi
+# All of them fetch their linters into one place, so never at once.
+.NOTPARALLEL:
+.PHONY: lint-shell lint-workflows lint-docker lint-nix
+lint-shell lint-workflows lint-docker lint-nix:
+	@tests/lint $(@:lint-%=%)
 
 .PHONY: deny
 deny: $(CARGO_DENY) ## Check licences, banned crates and where crates come from
