@@ -6,6 +6,8 @@
 mod app;
 mod connection;
 mod database;
+mod dns;
+mod nginx;
 mod program;
 mod proxy;
 mod redis;
@@ -15,6 +17,8 @@ pub(crate) use self::connection::{
     Connection, credentials, get, head_of_login, post, post_login, with_token,
 };
 pub(crate) use self::database::{TestDatabase, database, server};
+pub(crate) use self::dns::Dns;
+pub(crate) use self::nginx::Nginx;
 pub(crate) use self::program::{Deployment, Program, Run, run};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::redis::{RedisServer, redis_url};

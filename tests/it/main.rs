@@ -18,6 +18,8 @@ mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod nginx;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod outage;

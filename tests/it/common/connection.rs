@@ -1,9 +1,11 @@
 //! A client that says exactly what is sent, and when.
 
+use std::net::Ipv4Addr;
+
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Answer, PASSWORD};
 
@@ -15,6 +17,14 @@ impl Connection {
     pub(crate) async fn open(url: &str) -> Self {
         let address = url.strip_prefix("http://").unwrap();
         Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    /// The same, from an address of the loopback's network.
+    pub(crate) async fn open_from(from: Ipv4Addr, url: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self(BufReader::new(socket.connect(address).await.unwrap()))
     }
 
     /// Sends this. On the loopback it has arrived when this has returned.
