@@ -137,8 +137,8 @@ impl Drop for Nginx {
 /// An nginx that logs nothing for so long will not log what is waited for.
 const LONGEST_SILENCE: Duration = Duration::from_mins(2);
 
-/// Around what is tested, as little as it runs with. It is one process that stays who it is: nothing is left when it is killed, and it
-/// needs no user who may read the folder.
+/// Around what is tested, as little as it runs with. It is one process and stays who it is: nothing is left when it is
+/// killed, and no other user has to be able to read its folder.
 const MAIN: &str = "\
 daemon off;
 master_process off;
@@ -148,7 +148,7 @@ events {}
 http {
     client_body_temp_path body;
     proxy_temp_path proxy;
-    include temporary.conf;
+    include folders.conf;
     include tested.conf;
 }
 ";
@@ -160,13 +160,12 @@ fn write(folder: &Path, configuration: &str) {
     std::fs::write(folder.join("nginx.conf"), MAIN).unwrap();
     std::fs::write(folder.join("tested.conf"), configuration).unwrap();
     let build = said(Command::new(program()).arg("-V"));
-    let unused = UNUSED
-        .iter()
-        .filter(|name| !build.contains(&format!("--without-http_{name}_module")));
-    let temporary: String = unused
-        .map(|name| format!("{name}_temp_path {name};\n"))
+    let there = |module: &&str| !build.contains(&format!("--without-http_{module}_module"));
+    let folders = UNUSED.into_iter().filter(there);
+    let folders: Vec<String> = folders
+        .map(|module| format!("{module}_temp_path {module};\n"))
         .collect();
-    std::fs::write(folder.join("temporary.conf"), temporary).unwrap();
+    std::fs::write(folder.join("folders.conf"), folders.concat()).unwrap();
 }
 
 /// What nginx says to a question about itself.
