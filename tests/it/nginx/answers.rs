@@ -80,7 +80,8 @@ async fn what_the_api_answers_passes_untouched(#[values(Edge::Compose, Edge::Exa
 async fn a_body_that_is_far_too_large_is_refused_in_the_same_words(
     #[values(Edge::Compose, Edge::Example)] edge: Edge,
 ) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let mut front = edge.before_service(&service).await;
     let body = "a".repeat(64 * 1024);
     let whole = outside(&post("", "application/json", &body));

@@ -31,7 +31,8 @@ async fn the_example_keeps_connections_open() {
 
 #[tokio::test]
 async fn the_example_limits_logins_only() {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let mut front = Edge::Example.before_service(&service).await;
     let wrong = post("", "application/json", r#"{"username":"b","password":"c"}"#);
     let mut served = 0;
@@ -89,7 +90,8 @@ async fn the_example_limits_logins_only() {
 #[tokio::test]
 async fn the_example_ends_tls() {
     const NAME: &str = "login.example.com";
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();

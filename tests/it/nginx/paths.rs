@@ -8,7 +8,8 @@ use crate::common::get;
 #[rstest]
 #[tokio::test]
 async fn the_api_is_below_api(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let front = edge.before_service(&service).await;
     for target in [
         "/api",
@@ -36,7 +37,8 @@ async fn the_api_is_below_api(#[values(Edge::Compose, Edge::Example)] edge: Edge
 #[rstest]
 #[tokio::test]
 async fn nothing_else_reaches_the_api(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let mut front = edge.before_service(&service).await;
     for target in [
         "/",
@@ -76,7 +78,8 @@ async fn nothing_else_reaches_the_api(#[values(Edge::Compose, Edge::Example)] ed
 #[rstest]
 #[tokio::test]
 async fn no_spelling_reaches_operations(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let mut front = edge.before_service(&service).await;
     for route in ["metrics", "healthz", "readyz"] {
         for prefix in [
@@ -126,7 +129,8 @@ async fn the_target_stays_as_it_was_sent(
 #[rstest]
 #[tokio::test]
 async fn a_head_has_no_body(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let front = edge.before_service(&service).await;
     for (target, status) in [
         ("/api/", "200 OK"),

@@ -65,7 +65,8 @@ async fn what_is_forwarded_is_not_the_clients(#[values(Edge::Compose, Edge::Exam
 #[rstest]
 #[tokio::test]
 async fn both_logs_have_the_client_and_the_id(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let mut service = deployment().await.start();
+    let deployment = deployment().await;
+    let mut service = deployment.start();
     let mut front = edge.before_service(&service).await;
     let spoofed = "x-request-id: mine\r\nx-forwarded-for: 192.0.2.6\r\nforwarded: for=192.0.2.6\r\n\
         user-agent: a \"quoted\" one\r\n";

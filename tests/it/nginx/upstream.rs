@@ -13,7 +13,8 @@ use crate::common::{Dns, Nginx, get, post_login, with_token};
 #[rstest]
 #[tokio::test]
 async fn an_api_that_is_away_is_a_502(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let mut front = edge.before_service(&service).await;
     let login = outside(&post_login("alice"));
     front.nginx.send(&login).await.token();
@@ -33,7 +34,8 @@ async fn an_api_that_is_away_is_a_502(#[values(Edge::Compose, Edge::Example)] ed
 #[rstest]
 #[tokio::test]
 async fn an_api_that_hangs_is_a_504(#[values(Edge::Compose, Edge::Example)] edge: Edge) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let front = edge
         .before_with(&[HERE], port(&service), |text| {
             replace(text, "proxy_read_timeout 15s;", "proxy_read_timeout 300ms;")
@@ -114,7 +116,8 @@ async fn follows(configuration: impl Fn(&str, &str, u16) -> String) {
 async fn a_login_goes_to_the_address_that_takes_it(
     #[values(Edge::Compose, Edge::Example)] edge: Edge,
 ) {
-    let service = deployment().await.start();
+    let deployment = deployment().await;
+    let service = deployment.start();
     let front = edge.before(&[THERE, HERE], port(&service)).await;
     for _ in 0..6 {
         let answer = front.nginx.send(&outside(&post_login("alice"))).await;
