@@ -187,8 +187,15 @@ async fn serve_one(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Takes a connection and serves one request on it.
-async fn take(listener: &TcpListener) -> String {
-    let (mut stream, _) = listener.accept().await.unwrap();
-    serve_one(&mut stream).await
+/// The head of the request that arrives while `asked` is waited for.
+async fn seen(listener: &TcpListener, asked: impl Future<Output = Answer>) -> String {
+    let taken = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        serve_one(&mut stream).await
+    };
+    tokio::select! {
+        biased;
+        head = taken => head,
+        answer = asked => panic!("nginx answered by itself: {answer:?}"),
+    }
 }

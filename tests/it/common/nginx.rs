@@ -146,6 +146,7 @@ pid nginx.pid;
 error_log stderr notice;
 events {}
 http {
+    access_log off;
     client_body_temp_path body;
     proxy_temp_path proxy;
     include folders.conf;

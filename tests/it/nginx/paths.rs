@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::{Edge, HERE, deployment, stand_in, take};
+use super::{Edge, HERE, deployment, seen, stand_in};
 use crate::common::get;
 
 #[rstest]
@@ -121,7 +121,7 @@ async fn the_target_stays_as_it_was_sent(
     let (listener, port) = stand_in().await;
     let front = edge.before(&[HERE], port).await;
     let request = get(target);
-    let (head, _) = tokio::join!(take(&listener), front.nginx.send(&request));
+    let head = seen(&listener, front.nginx.send(&request)).await;
     let first = head.lines().next().unwrap();
     assert_eq!(first, format!("GET {stripped} HTTP/1.1"));
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use rstest::rstest;
 
-use super::{Edge, HERE, deployment, outside, stand_in, take};
+use super::{Edge, HERE, deployment, outside, seen, stand_in};
 use crate::common::{
     Backend, Connection, Deployment, credentials, get, post, post_login, with_token,
 };
@@ -36,7 +36,7 @@ async fn what_is_forwarded_is_not_the_clients(#[values(Edge::Compose, Edge::Exam
         connection.send(request).await;
         connection.answer().await
     };
-    let (head, _) = tokio::join!(take(&listener), asked);
+    let head = seen(&listener, asked).await;
     let mut headers: Vec<&str> = head.trim_end().lines().skip(1).collect();
     let id = headers
         .iter()
