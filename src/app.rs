@@ -9,15 +9,16 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api, AppState};
 use crate::auth::Authenticator;
 use crate::auth::bootstrap::{Bootstrap, InvalidBootstrap};
-use crate::auth::hash_pool::sizing::Sizing;
+use crate::auth::hash_pool::sizing::{Sizing, SizingError};
 use crate::auth::hash_pool::{HashPool, Observer, StartError};
 use crate::config::{Config, MigrateMode};
 use crate::metrics::Metrics;
+use crate::store::database::{self, UrlError};
 use crate::store::health::Health;
-use crate::store::schema::{Comparison, Schema, SchemaError, Target};
+use crate::store::schema::{self, Comparison, Schema, SchemaError, Target};
 use crate::store::tokens::{InvalidTokensUrl, Tokens};
 use crate::store::users::Users;
-use crate::store::{StoreError, database, with_sources};
+use crate::store::with_sources;
 
 /// How often the dependencies are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,30 +34,83 @@ pub struct App {
     startup: Startup,
 }
 
-/// The service can't be built from these settings.
+/// The service can't be built from these settings. The text does not name them, see [`BuildError::keys`].
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// `database.url` can't be used.
-    #[error("{}", with_sources(.0))]
-    Database(#[from] StoreError),
+    #[error(transparent)]
+    Database(#[from] UrlError),
     /// `tokens.url` can't be used.
     #[error(transparent)]
     Tokens(#[from] InvalidTokensUrl),
     /// `database.schema_version` is unknown.
-    #[error("database.schema_version: {0}")]
+    #[error(transparent)]
     SchemaVersion(SchemaError),
     /// The memory or the threads for hashing can't be had.
     #[error(transparent)]
     HashPool(#[from] StartError),
     /// The sizes of the hash gate don't fit into the memory.
     #[error(transparent)]
-    Sizing(#[from] crate::auth::hash_pool::sizing::SizingError),
+    Sizing(#[from] SizingError),
     /// `bootstrap.*` is not acceptable.
     #[error(transparent)]
     Bootstrap(#[from] InvalidBootstrap),
     /// A bug in the table of metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+impl BuildError {
+    /// The settings that are to blame; none for a bug, and for what the operating system refuses.
+    pub fn keys(&self) -> &'static [&'static str] {
+        const GATE: &[&str] = &["password.workers", "password.memory_kib"];
+        match self {
+            Self::Database(_) => &["database.url"],
+            Self::Tokens(_) => &["tokens.url"],
+            Self::SchemaVersion(_) => &["database.schema_version"],
+            Self::HashPool(StartError::Memory { .. })
+            | Self::Sizing(SizingError::TooManyWorkers { .. }) => GATE,
+            Self::HashPool(StartError::Cost(_)) => &[
+                "password.memory_kib",
+                "password.iterations",
+                "password.parallelism",
+            ],
+            Self::Sizing(SizingError::NoWorkerFits { .. }) => &["password.memory_kib"],
+            Self::Bootstrap(error) => error.keys(),
+            Self::HashPool(StartError::Dummy(_) | StartError::Thread(_)) | Self::Metrics(_) => &[],
+        }
+    }
+}
+
+/// All that [`App::build`] would refuse, as far as it can be found without asking a dependency; the loading of the
+/// settings has found the rest. The memory limits are those of the machine on which this runs.
+pub fn check(config: &Config) -> Vec<BuildError> {
+    let mut errors = check_stores(config);
+    errors.extend(check_schema_version(config).err());
+    errors.extend(Sizing::detect(&config.password).err().map(Into::into));
+    errors.extend(Bootstrap::new(config).err().map(Into::into));
+    errors
+}
+
+/// Of [`check`] what concerns every command that works on a store.
+pub fn check_stores(config: &Config) -> Vec<BuildError> {
+    let database = database::check_url(&config.database).err();
+    let tokens = Tokens::check_url(&config.tokens).err();
+    let errors = [database.map(BuildError::from), tokens.map(BuildError::from)];
+    errors.into_iter().flatten().collect()
+}
+
+fn check_schema_version(config: &Config) -> Result<(), BuildError> {
+    let latest = schema::latest();
+    match config.database.schema_version {
+        Some(wanted) if wanted > latest => {
+            Err(BuildError::SchemaVersion(SchemaError::UnknownVersion {
+                wanted,
+                latest,
+            }))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl App {
@@ -77,14 +131,7 @@ impl App {
         let tokens = Tokens::open(&config.tokens)?;
         // Whoever finds another instance at it tries again with the next round.
         let schema = Schema::new(db.clone()).lock_wait(WATCH_INTERVAL);
-        if let Some(wanted) = config.database.schema_version
-            && wanted > schema.latest()
-        {
-            return Err(BuildError::SchemaVersion(SchemaError::UnknownVersion {
-                wanted,
-                latest: schema.latest(),
-            }));
-        }
+        check_schema_version(&config)?;
         let health = Arc::new(Health::new(db, tokens.clone()));
 
         let sizing = Sizing::detect(&config.password)?;

@@ -17,7 +17,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::exit::Failure;
-use crate::config::{Loaded, Sources};
+use crate::app::{self, BuildError};
+use crate::config::{ConfigError, Loaded, Sources};
 
 /// A self-hosted login service: username and password in, opaque token out.
 #[derive(Debug, Parser)]
@@ -84,7 +85,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&sources),
         Command::Migrate(command) => {
-            let loaded = load(&sources)?;
+            let loaded = load_for_stores(&sources)?;
             block_on(migrate::run(
                 command,
                 &loaded.config,
@@ -92,8 +93,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             ))
         }
         Command::User(command) => {
-            let loaded = load(&sources)?;
-            block_on(user::run(command, &loaded.config, &mut io::stdout().lock()))
+            let loaded = load_for_stores(&sources)?;
+            block_on(user::run(command, &loaded, &mut io::stdout().lock()))
         }
         Command::Config(command) => Ok(config::run(
             command,
@@ -112,12 +113,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(healthcheck::run(&loaded.config))
         }
         Command::Smoke(arguments) => {
-            let loaded = load(&sources)?;
-            block_on(smoke::run(
-                arguments,
-                &loaded.config,
-                &mut io::stdout().lock(),
-            ))
+            let loaded = load_for_stores(&sources)?;
+            block_on(smoke::run(arguments, &loaded, &mut io::stdout().lock()))
         }
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -138,6 +135,30 @@ fn load(sources: &Sources) -> Result<Loaded, Failure> {
         let _ = writeln!(io::stderr(), "claviger: warning: {warning}");
     }
     Ok(loaded)
+}
+
+/// The same for a command that works on a store.
+fn load_for_stores(sources: &Sources) -> Result<Loaded, Failure> {
+    let loaded = load(sources)?;
+    refuse(&loaded, &app::check_stores(&loaded.config))?;
+    Ok(loaded)
+}
+
+/// Says which settings are to blame and where they come from, unless there are no errors.
+fn refuse(loaded: &Loaded, errors: &[BuildError]) -> Result<(), ConfigError> {
+    let problems = errors.iter();
+    loaded.refuse(problems.map(|error| (error.keys(), error.to_string())))
+}
+
+/// What a command ends with that could not build what it needs.
+fn not_built(loaded: &Loaded, error: BuildError) -> Failure {
+    if error.keys().is_empty() {
+        return Failure::Other(error.into());
+    }
+    match refuse(loaded, &[error]) {
+        Err(error) => error.into(),
+        Ok(()) => Failure::Other(anyhow::anyhow!("an error that is none")),
+    }
 }
 
 /// A client for the commands that ask a running service.

@@ -39,17 +39,29 @@ struct Generated {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBootstrap {
     /// `bootstrap.username` is no username.
-    #[error("bootstrap.username {0}")]
+    #[error(transparent)]
     Username(#[from] UsernameError),
     /// `bootstrap.password` is no password.
-    #[error("bootstrap.password {0}")]
+    #[error(transparent)]
     Password(#[from] PasswordError),
     /// `bootstrap.password` is refused by the policy.
-    #[error("bootstrap.password {0}")]
+    #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The operating system gave no random bytes.
     #[error("no random bytes for a password: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+impl InvalidBootstrap {
+    /// The settings that it is about.
+    pub fn keys(&self) -> &'static [&'static str] {
+        match self {
+            Self::Username(_) => &["bootstrap.username"],
+            Self::Password(_) => &["bootstrap.password"],
+            Self::Policy(_) => &["bootstrap.password", "password.min_length"],
+            Self::Random(_) => &[],
+        }
+    }
 }
 
 /// The administrator was not created.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Subcommand;
 
+use crate::app;
 use crate::config::{self, Sources};
 
 /// The commands of this group.
@@ -21,7 +22,7 @@ pub enum Command {
         #[arg(long, hide = true)]
         markdown: bool,
     },
-    /// Load and validate the configuration, and print warnings
+    /// Find all that keeps the service from starting and can be found without asking a store, and print warnings
     Check,
 }
 
@@ -55,7 +56,10 @@ pub fn run(
             writeln!(out, "{shown}")?;
         }
         Command::Show { json: false } => out.write_all(config::show(&loaded).as_bytes())?,
-        Command::Check => writeln!(out, "the configuration is valid")?,
+        Command::Check => {
+            super::refuse(&loaded, &app::check(&loaded.config))?;
+            writeln!(out, "the configuration is valid")?;
+        }
         Command::Example { .. } => {}
     }
     Ok(())

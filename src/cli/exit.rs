@@ -2,11 +2,9 @@
 
 use std::io;
 
-use crate::app::BuildError;
 use crate::auth::hash_pool::HashError;
-use crate::auth::hash_pool::StartError;
-use crate::auth::hash_pool::sizing::SizingError;
 use crate::config::ConfigError;
+use crate::store::database::UrlError;
 use crate::store::schema::SchemaError;
 use crate::store::tokens::InvalidTokensUrl;
 use crate::store::{StoreError, with_sources};
@@ -74,27 +72,16 @@ impl From<ConfigError> for Failure {
     }
 }
 
+// These two were found before the command began, with their source; see `super::load_for_stores`.
+impl From<UrlError> for Failure {
+    fn from(error: UrlError) -> Self {
+        Self::Config(format!("database.url: {error}"))
+    }
+}
+
 impl From<InvalidTokensUrl> for Failure {
     fn from(error: InvalidTokensUrl) -> Self {
-        Self::Config(error.to_string())
-    }
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        Self::Config(error.to_string())
-    }
-}
-
-impl From<SizingError> for Failure {
-    fn from(error: SizingError) -> Self {
-        Self::Config(error.to_string())
-    }
-}
-
-impl From<BuildError> for Failure {
-    fn from(error: BuildError) -> Self {
-        Self::Config(error.to_string())
+        Self::Config(format!("tokens.url: {error}"))
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
-use crate::app::App;
-use crate::config::{self, Config, Mode, Sources};
+use crate::app::{self, App};
+use crate::config::{self, Loaded, Mode, Sources};
 use crate::server::{self, Timeouts};
 use crate::store::schema::SchemaError;
 use crate::store::with_sources;
@@ -21,6 +21,7 @@ use crate::telemetry::Telemetry;
 
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let loaded = config::load(sources)?;
+    super::refuse(&loaded, &app::check(&loaded.config))?;
     let telemetry =
         Telemetry::start(&loaded.config).map_err(|error| Failure::Config(error.to_string()))?;
     for warning in &loaded.warnings {
@@ -34,7 +35,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(loaded.config, &telemetry));
+    let outcome = runtime.block_on(serve(&loaded, &telemetry));
     // Names are looked up in threads that can't be told to stop.
     runtime.shutdown_timeout(LOOKUP_GRACE);
     outcome
@@ -45,7 +46,8 @@ const LOOKUP_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, and then ends as it was told to: that is a success, also if some clients did not end their
 /// requests within `server.shutdown_grace`, or if a second signal did not let it wait for them. The log says which.
-async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, telemetry: &Telemetry) -> Result<(), Failure> {
+    let config = &loaded.config;
     let settings = config.server.clone();
     let database = scheme(&config.database.url);
     let tokens = scheme(&config.tokens.url);
@@ -56,7 +58,9 @@ async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
         );
     }
     let mut signals = Signals::new()?;
-    let app = App::build(config, telemetry.dropped_lines()).await?;
+    let app = App::build(config.clone(), telemetry.dropped_lines())
+        .await
+        .map_err(|error| super::not_built(loaded, error))?;
     let hash_pool = app.state.authenticator().hash_pool().clone();
     let (api, ops, state, startup) = app.into_parts();
 

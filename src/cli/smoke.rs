@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use crate::auth::password::Password;
-use crate::config::Config;
+use crate::config::Loaded;
 use crate::store::database;
 use crate::store::users::{NewUser, Users};
 use crate::store::with_sources;
@@ -30,17 +30,17 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(
     arguments: Arguments,
-    config: &Config,
+    loaded: &Loaded,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let users = Users::new(database::connect(&config.database).await?);
+    let users = Users::new(database::connect(&loaded.config.database).await?);
     let username = format!(
         "smoke-{}",
         random(12)?.to_ascii_lowercase().replace(['-', '_'], "0")
     );
     let password = SecretString::from(random(24)?);
     let parsed = Password::parse(password.clone()).map_err(anyhow::Error::from)?;
-    let password_hash = Some(super::user::hash(&parsed, &config.password).await?);
+    let password_hash = Some(super::user::hash(&parsed, loaded).await?);
     let user = users
         .insert(NewUser {
             username: username.clone(),

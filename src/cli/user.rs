@@ -9,11 +9,12 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::exit::Failure;
+use crate::app::BuildError;
 use crate::auth::hash_pool::sizing::Sizing;
 use crate::auth::hash_pool::{HashPool, Observer};
 use crate::auth::password::{Password, Policy};
 use crate::auth::username::Username;
-use crate::config::{self, Config};
+use crate::config::{self, Loaded};
 use crate::store::database;
 use crate::store::users::{NewUser, User, Users};
 
@@ -73,9 +74,10 @@ pub(super) struct PasswordSource {
 
 pub(super) async fn run(
     command: Command,
-    config: &Config,
+    loaded: &Loaded,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let config = &loaded.config;
     let users = Users::new(database::connect(&config.database).await?);
     match command {
         Command::Add {
@@ -84,7 +86,7 @@ pub(super) async fn run(
             password,
         } => {
             let username = username(&name)?;
-            let password_hash = Some(new_hash(password, &config.password).await?);
+            let password_hash = Some(new_hash(password, loaded).await?);
             let new = NewUser {
                 username: username.as_str().to_owned(),
                 password_hash,
@@ -97,7 +99,7 @@ pub(super) async fn run(
         Command::List { json } => list(&users, json, out).await?,
         Command::Passwd { name, password } => {
             let user = find(&users, &name).await?;
-            let hash = new_hash(password, &config.password).await?;
+            let hash = new_hash(password, loaded).await?;
             done(users.set_password(user.id, hash).await?)?;
             writeln!(
                 out,
@@ -143,35 +145,31 @@ fn done(found: bool) -> Result<(), Failure> {
     if found { Ok(()) } else { Err(Failure::NoUser) }
 }
 
-async fn new_hash(
-    source: PasswordSource,
-    settings: &config::Password,
-) -> Result<SecretString, Failure> {
+async fn new_hash(source: PasswordSource, loaded: &Loaded) -> Result<SecretString, Failure> {
     let password = Password::parse(source.read()?)
         .map_err(|error| Failure::Data(format!("the password {error}")))?;
     Policy {
-        min_length: settings.min_length,
+        min_length: loaded.config.password.min_length,
     }
     .check(&password)
     .map_err(|error| Failure::Data(format!("the password {error}")))?;
-    hash(&password, settings).await
+    hash(&password, loaded).await
 }
 
 /// Hashes one password, with a gate of one worker.
-pub(super) async fn hash(
-    password: &Password,
-    settings: &config::Password,
-) -> Result<SecretString, Failure> {
+pub(super) async fn hash(password: &Password, loaded: &Loaded) -> Result<SecretString, Failure> {
     let settings = config::Password {
         workers: Some(1),
         // Nobody else is in the queue, so there is nothing to shed: on a busy machine the one hash just takes its time.
         queue_timeout: std::time::Duration::from_mins(5),
-        ..settings.clone()
+        ..loaded.config.password.clone()
     };
-    let sizing = Sizing::detect(&settings)?;
-    Ok(HashPool::start(&settings, &sizing, Observer::default())?
-        .hash(password)
-        .await?)
+    let start = || -> Result<HashPool, BuildError> {
+        let sizing = Sizing::detect(&settings)?;
+        Ok(HashPool::start(&settings, &sizing, Observer::default())?)
+    };
+    let hash_pool = start().map_err(|error| super::not_built(loaded, error))?;
+    Ok(hash_pool.hash(password).await?)
 }
 
 impl PasswordSource {

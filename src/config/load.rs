@@ -47,6 +47,25 @@ pub struct Loaded {
     pub origins: BTreeMap<&'static str, Origin>,
 }
 
+impl Loaded {
+    /// Refuses what only another room can find wrong: each problem with the keys of the settings that it is about.
+    ///
+    /// # Errors
+    ///
+    /// There is at least one problem.
+    pub fn refuse<'a>(
+        &self,
+        problems: impl IntoIterator<Item = (&'a [&'static str], String)>,
+    ) -> Result<(), ConfigError> {
+        let mut report = Report::default();
+        report.origins.clone_from(&self.origins);
+        for (keys, problem) in problems {
+            report.refuse(keys, &problem);
+        }
+        report.finish()
+    }
+}
+
 /// Merges the sources into a configuration and validates it. Of each setting only the value that wins is looked at.
 ///
 /// # Errors

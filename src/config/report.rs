@@ -97,6 +97,15 @@ impl Report {
         }
     }
 
+    /// Something is wrong with settings, or without any that would be to blame.
+    pub(super) fn refuse(&mut self, keys: &[&'static str], message: &str) {
+        self.problems.push(if keys.is_empty() {
+            message.to_owned()
+        } else {
+            format!("{}: {message}", self.name(keys))
+        });
+    }
+
     /// A rule that one may break, but should know about.
     pub(super) fn advise(&mut self, holds: bool, keys: &[&'static str], advice: &str) {
         if !holds && !keys.iter().any(|key| self.spoilt.contains(key)) {

@@ -26,15 +26,13 @@ pub(super) use failure::{classify, is_locked, is_passing, is_read_only, is_undef
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Neither `postgres://` nor `sqlite://`.
-    #[error("database.url: starts with neither postgres:// nor sqlite://")]
+    #[error("expected a URL that begins with postgres:// or sqlite://")]
     Scheme,
     /// `postgres://`, but not of the form that it needs.
-    #[error(
-        "database.url: is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE"
-    )]
+    #[error("expected the form postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE")]
     Postgres,
     /// `sqlite://`, but not of the form that it needs.
-    #[error("database.url: is not of the form sqlite://FILE?mode=rwc")]
+    #[error("expected the form sqlite://FILE?mode=rwc")]
     Sqlite,
 }
 
@@ -59,27 +57,60 @@ const READ_ONLY: &str = "SHOW transaction_read_only";
 ///
 /// # Errors
 ///
-/// Only for a URL that can't be used ([`UrlError`], as the source of [`StoreError::Unavailable`]).
+/// Only for a URL that can't be used.
 #[expect(
     clippy::unused_async,
     reason = "the pool starts tasks, so this has to run inside a runtime"
 )]
-pub async fn connect(settings: &config::Database) -> Result<DatabaseConnection, StoreError> {
-    let url = settings.url.expose_secret();
-    let connection = match url.split_once(':') {
-        Some(("postgres" | "postgresql", _)) => postgres(url, settings),
-        Some(("sqlite", _)) => sqlite(url, settings),
-        _ => Err(UrlError::Scheme),
+pub async fn connect(settings: &config::Database) -> Result<DatabaseConnection, UrlError> {
+    let connection = match Options::parse(settings)? {
+        Options::Postgres(options) => postgres(*options, settings),
+        Options::Sqlite(options) => sqlite(options, settings),
     };
-    connection.map_err(unavailable)
+    Ok(connection)
+}
+
+/// Whether `database.url` can be used. Nobody is asked, and no file is touched.
+///
+/// # Errors
+///
+/// It can't.
+pub fn check_url(settings: &config::Database) -> Result<(), UrlError> {
+    Options::parse(settings).map(drop)
+}
+
+/// What `database.url` says.
+enum Options {
+    Postgres(Box<PgConnectOptions>),
+    Sqlite(SqliteConnectOptions),
+}
+
+impl Options {
+    // Not through `sea_orm::Database::connect`: it puts the URL into its errors, and into a span at trace level.
+    fn parse(settings: &config::Database) -> Result<Self, UrlError> {
+        let url = settings.url.expose_secret();
+        match url.split_once(':') {
+            Some(("postgres" | "postgresql", _)) => url
+                .parse()
+                .map(|options| Self::Postgres(Box::new(options)))
+                .map_err(|_| UrlError::Postgres),
+            Some(("sqlite", _)) => {
+                let options: SqliteConnectOptions = url.parse().map_err(|_| UrlError::Sqlite)?;
+                // SQLite would take it for a nameless file of each connection's own.
+                if options.get_filename().as_os_str().is_empty() {
+                    return Err(UrlError::Sqlite);
+                }
+                Ok(Self::Sqlite(options))
+            }
+            _ => Err(UrlError::Scheme),
+        }
+    }
 }
 
 /// The longest `statement_timeout` that PostgreSQL takes, in milliseconds.
 const LONGEST_STATEMENT: u128 = i32::MAX as u128;
 
-fn postgres(url: &str, settings: &config::Database) -> Result<DatabaseConnection, UrlError> {
-    // Not through `sea_orm::Database::connect`: it puts the URL into its errors, and into a span at trace level.
-    let options: PgConnectOptions = url.parse().map_err(|_| UrlError::Postgres)?;
+fn postgres(options: PgConnectOptions, settings: &config::Database) -> DatabaseConnection {
     let limit = settings.acquire_timeout;
     // The server gives up too, so that a statement that waits for a lock does not outlive the request. Not a parameter of the
     // connection's start: poolers refuse those that they don't know.
@@ -108,15 +139,11 @@ fn postgres(url: &str, settings: &config::Database) -> Result<DatabaseConnection
             })
         })
         .connect_lazy_with(options);
-    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+    SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
 }
 
-fn sqlite(url: &str, settings: &config::Database) -> Result<DatabaseConnection, UrlError> {
-    let options: SqliteConnectOptions = url.parse().map_err(|_| UrlError::Sqlite)?;
-    if options.get_filename().as_os_str().is_empty() {
-        // SQLite would take it for a nameless file of each connection's own.
-        return Err(UrlError::Sqlite);
-    }
+fn sqlite(options: SqliteConnectOptions, settings: &config::Database) -> DatabaseConnection {
+    let url = settings.url.expose_secret();
     let options = options
         .foreign_keys(true)
         .busy_timeout(settings.acquire_timeout)
@@ -151,9 +178,7 @@ fn sqlite(url: &str, settings: &config::Database) -> Result<DatabaseConnection, 
                 })
             })
     };
-    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(
-        pool.connect_lazy_with(options),
-    ))
+    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(options))
 }
 
 /// Makes the file, so that only its owner can read the hashes in it: SQLite makes files that everybody can read, and gives
@@ -321,19 +346,8 @@ mod tests {
         }
     }
 
-    async fn refusal(url: &str) -> String {
-        let StoreError::Unavailable {
-            dependency: Dependency::Database,
-            source,
-        } = connect(&settings(url)).await.unwrap_err()
-        else {
-            panic!("another kind of error")
-        };
-        source.to_string()
-    }
-
-    #[tokio::test]
-    async fn a_url_that_is_refused_is_not_repeated() {
+    #[test]
+    fn a_url_that_is_refused_is_not_repeated() {
         for url in [
             "mysql://root:hunter2@db/claviger",
             "hunter2",
@@ -344,8 +358,8 @@ mod tests {
             "sqlite://hunter2.db?mode=hunter2",
             "sqlite://",
         ] {
-            let text = refusal(url).await;
-            assert!(text.starts_with("database.url: "), "{url}: {text}");
+            let text = check_url(&settings(url)).unwrap_err().to_string();
+            assert!(text.starts_with("expected "), "{url}: {text}");
             assert!(!text.contains("hunter2"), "{url}: {text}");
         }
     }

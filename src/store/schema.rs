@@ -150,6 +150,11 @@ impl From<DbErr> for SchemaError {
     }
 }
 
+/// The highest version that this binary knows.
+pub fn latest() -> usize {
+    Migrator::migrations().len()
+}
+
 /// The schema of one database.
 pub struct Schema {
     db: DatabaseConnection,

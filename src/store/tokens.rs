@@ -34,10 +34,10 @@ pub enum Tokens {
     Memory(MemoryTokens),
 }
 
-/// The URL of the token store can't be used. Never holds the URL, which may hold a password.
-#[derive(Debug, thiserror::Error)]
-#[error("tokens.url can't be used: {0}")]
-pub struct InvalidTokensUrl(String);
+/// `tokens.url` can't be used. Its text never repeats the URL, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected `memory:`, or the form redis://USER:PASSWORD@HOST:PORT/DATABASE or rediss://...")]
+pub struct InvalidTokensUrl;
 
 impl Tokens {
     /// Prepares the store that `settings.url` names. Nothing is sent yet: a store that is away is found out by
@@ -46,9 +46,18 @@ impl Tokens {
         if settings.url.expose_secret() == "memory:" {
             return Ok(Self::Memory(MemoryTokens::new(MemoryTokens::CAPACITY)));
         }
-        RedisTokens::open(settings)
-            .map(Self::Redis)
-            .map_err(InvalidTokensUrl)
+        RedisTokens::open(settings).map(Self::Redis)
+    }
+
+    /// Whether `tokens.url` can be used. Nobody is asked.
+    ///
+    /// # Errors
+    /// It can't.
+    pub fn check_url(settings: &config::Tokens) -> Result<(), InvalidTokensUrl> {
+        if settings.url.expose_secret() == "memory:" {
+            return Ok(());
+        }
+        RedisTokens::check_url(settings)
     }
 
     /// Stores `token` for `user_id`, to be forgotten after `ttl`. When this has returned, every [`Tokens::get`] finds it.

@@ -329,6 +329,128 @@ async fn a_wrong_configuration_is_told_before_anything_is_done() {
     }
 }
 
+/// What only the start finds wrong is said as any other mistake in the configuration, and by `config check` too. Commands
+/// that work on a store say it of its URL.
+#[rstest]
+#[case::policy(
+    "BOOTSTRAP__PASSWORD",
+    "Sesame-0pen",
+    "must have at least 15 characters",
+    false
+)]
+#[case::username("BOOTSTRAP__USERNAME", "Sesame 0pen", "that are not allowed", false)]
+#[case::version("DATABASE__SCHEMA_VERSION", "99", "no schema version 99", false)]
+#[case::workers(
+    "PASSWORD__WORKERS",
+    "1024",
+    "1024 workers of 1000000 KiB don't fit into ",
+    false
+)]
+#[case::memory(
+    "PASSWORD__MEMORY_KIB",
+    "4000000000",
+    "4000000000 KiB don't fit: of ",
+    false
+)]
+#[case::postgres(
+    "DATABASE__URL",
+    "postgres://u:Sesame-0pen@db/x?sslmode=Sesame-0pen",
+    "expected the form postgres://",
+    true
+)]
+#[case::sqlite(
+    "DATABASE__URL",
+    "sqlite://Sesame-0pen?mode=Sesame-0pen",
+    "expected the form sqlite://",
+    true
+)]
+#[case::redis(
+    "TOKENS__URL",
+    "redis://u:Sesame-0pen@cache/0?protocol=Sesame-0pen",
+    "expected `memory:`, or the form redis://",
+    true
+)]
+#[tokio::test]
+async fn a_mistake_that_the_start_finds_names_its_source(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] expected: &str,
+    #[case] of_a_store: bool,
+) {
+    let name = format!("CLAVIGER_{name}");
+    let mut variables = vec![
+        ("CLAVIGER_BOOTSTRAP__USERNAME", "root"),
+        ("CLAVIGER_BOOTSTRAP__PASSWORD", PASSWORD),
+        ("CLAVIGER_PASSWORD__MEMORY_KIB", "8"),
+    ];
+    if value == "1024" {
+        // More than any machine has in all, but less for each than where one alone would not fit.
+        variables.push(("CLAVIGER_PASSWORD__MEMORY_KIB", "1000000"));
+    }
+    variables.push((&name, value));
+    let mut commands = vec![&["serve"][..], &["config", "check"]];
+    if of_a_store {
+        commands.extend([
+            &["migrate", "up"][..],
+            &["user", "list"],
+            &["smoke", "--url", "http://127.0.0.1:1"],
+        ]);
+    }
+    let (_, key) = name.split_once('_').unwrap();
+    let key = key.to_lowercase().replace("__", ".");
+    for command in commands {
+        let run = run(command, &variables, "");
+        assert_eq!(run.code, 78, "{run:?}");
+        assert!(
+            run.err.contains("the configuration is not valid:\n  "),
+            "{run:?}"
+        );
+        assert!(
+            run.err
+                .contains(&format!("{key} (environment variable {name})")),
+            "{run:?}"
+        );
+        assert!(run.err.contains(expected), "{run:?}");
+        assert!(!run.err.contains("Sesame"), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_the_start_would_refuse_is_said_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("claviger.toml");
+    let text =
+        "[bootstrap]\nusername = 'root'\npassword = 'short'\n\n[database]\nschema_version = 3\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let run = run(&["config", "check", "--config", file], &[], "");
+    assert_eq!(run.code, 78, "{run:?}");
+    assert_eq!(
+        run.err,
+        format!(
+            "claviger: the configuration is not valid:\n  \
+             database.schema_version (file {file}, line 6): there is no schema version 3: this binary knows 0 to 2\n  \
+             bootstrap.password (file {file}, line 3), password.min_length (default): must have at least 15 characters\n"
+        )
+    );
+}
+
+/// A command that hashes has one worker of its own.
+#[tokio::test]
+async fn a_hash_that_does_not_fit_names_its_setting() {
+    let cli = Cli::migrated(Backend::Embedded).await;
+    let mut variables = cli.variables();
+    variables.push(("CLAVIGER_PASSWORD__MEMORY_KIB", "4000000000"));
+    let run = run(
+        &["user", "add", "bob", "--password-stdin"],
+        &variables,
+        PASSWORD,
+    );
+    assert_eq!(run.code, 78, "{run:?}");
+    let start = "password.memory_kib (environment variable CLAVIGER_PASSWORD__MEMORY_KIB): 4000000000 KiB don't fit: ";
+    assert!(run.err.contains(start), "{run:?}");
+}
+
 #[rstest]
 #[tokio::test]
 async fn health_and_smoke_ask_the_running_service(

@@ -144,12 +144,18 @@ async fn development_has_an_administrator_with_a_random_password_in_a_private_fi
 }
 
 #[rstest]
-#[case::short("root", "short", "bootstrap.password must have at least 15 characters")]
-#[case::name("no name", PASSWORD, "bootstrap.username ")]
+#[case::short(
+    "root",
+    "short",
+    "bootstrap.password",
+    "must have at least 15 characters"
+)]
+#[case::name("no name", PASSWORD, "bootstrap.username", "contains characters ")]
 #[tokio::test]
 async fn an_administrator_that_can_not_be_stops_the_start(
     #[case] username: &str,
     #[case] password: &str,
+    #[case] key: &str,
     #[case] expected: &str,
 ) {
     let config = claviger::config::Config {
@@ -159,11 +165,9 @@ async fn an_administrator_that_can_not_be_stops_the_start(
         },
         ..claviger::config::Config::default()
     };
-    let error = claviger::app::App::build(config, || 0)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let error = claviger::app::App::build(config, || 0).await.err().unwrap();
+    assert_eq!(error.keys().first(), Some(&key));
+    let error = error.to_string();
     assert!(error.starts_with(expected), "{error}");
     assert!(!error.contains(password), "{error}");
 }

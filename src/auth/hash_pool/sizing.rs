@@ -44,8 +44,7 @@ enum Origin {
 pub enum SizingError {
     /// Not even one worker.
     #[error(
-        "password.memory_kib = {memory_kib} doesn't fit: of {limit}, {usable_kib} KiB are for hashing; \
-         raise the limit or lower password.memory_kib"
+        "{memory_kib} KiB don't fit: of {limit}, {usable_kib} KiB are for hashing; raise the limit or lower it"
     )]
     NoWorkerFits {
         /// The memory of one worker, in KiB.
@@ -57,8 +56,7 @@ pub enum SizingError {
     },
     /// `password.workers` is set, and the process would be killed while it starts.
     #[error(
-        "password.workers = {workers} with password.memory_kib = {memory_kib} doesn't fit into {limit}; \
-         raise the limit or lower either of them"
+        "{workers} workers of {memory_kib} KiB don't fit into {limit}; raise the limit or lower either of them"
     )]
     TooManyWorkers {
         /// The workers that are set.
@@ -90,6 +88,13 @@ impl Sizing {
         let foreign_max_kib = settings.foreign_max_mib.saturating_mul(1024);
         let usable_kib = limit.as_ref().map_or(u64::MAX, MemoryLimit::usable_kib);
         let workers = match (settings.workers, &limit) {
+            (Some(_), Some(limit)) if worker_kib > limit.kib => {
+                return Err(SizingError::NoWorkerFits {
+                    memory_kib,
+                    limit: limit.clone(),
+                    usable_kib,
+                });
+            }
             (Some(workers), Some(limit))
                 if worker_kib.saturating_mul(workers as u64) > limit.kib =>
             {
@@ -604,7 +609,7 @@ mod tests {
         let error = Sizing::choose(&settings(19_456, None), 2, cgroup(82)).unwrap_err();
         assert!(matches!(error, SizingError::NoWorkerFits { .. }));
         let text = error.to_string();
-        assert!(text.contains("password.memory_kib = 19456"), "{text}");
+        assert!(text.starts_with("19456 KiB don't fit: "), "{text}");
         assert!(
             text.contains("83968 KiB (/sys/fs/cgroup/memory.max)"),
             "{text}"
@@ -626,7 +631,7 @@ mod tests {
         assert_eq!((tight.workers(), tight.foreign_kib()), (4, 0));
         let error = choose(6, 100).unwrap_err();
         assert!(
-            error.to_string().contains("password.workers = 6"),
+            error.to_string().starts_with("6 workers of 19456 KiB"),
             "{error}"
         );
         assert_eq!(choose(0, 1024).unwrap().workers(), 1);

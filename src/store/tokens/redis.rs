@@ -12,13 +12,13 @@ use std::time::Duration;
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
-    ServerError, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
+    RedisResult, ServerError, ServerErrorKind, Value,
 };
 use secrecy::ExposeSecret;
 
 use self::checks::Checks;
-use super::Holder;
+use super::{Holder, InvalidTokensUrl};
 use crate::config;
 use crate::store::{Dependency, PoolStatus, StoreError};
 
@@ -58,21 +58,10 @@ enum Failure {
 }
 
 impl RedisTokens {
-    pub(super) fn open(settings: &config::Tokens) -> Result<Self, String> {
-        // The texts of these errors are redis-rs's own words for what is wrong; they don't quote the URL.
-        let invalid = |error: RedisError| error.to_string();
-        // A dead peer that never says goodbye is given up after this long, so that the next check gets a new connection.
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_user_timeout(settings.timeout.max(MIN_USER_TIMEOUT) * 2);
-        let info = settings
-            .url
-            .expose_secret()
-            .into_connection_info()
-            .map_err(invalid)?
-            .set_tcp_settings(tcp);
-
-        let client = Client::open(info.clone()).map_err(invalid)?;
+    pub(super) fn open(settings: &config::Tokens) -> Result<Self, InvalidTokensUrl> {
+        // Dropped, here and below: the text of such an error can quote the URL.
+        let invalid = |_: RedisError| InvalidTokensUrl;
+        let (client, info) = client(settings)?;
         let checks = Checks::new(client, settings.timeout).map_err(invalid)?;
 
         let config = AsyncConnectionConfig::new()
@@ -86,7 +75,7 @@ impl RedisTokens {
             .recycle_timeout(Some(settings.timeout))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| error.to_string())?;
+            .map_err(|_| InvalidTokensUrl)?;
 
         Ok(Self(Arc::new(Inner {
             checks,
@@ -95,6 +84,10 @@ impl RedisTokens {
             timeout: settings.timeout,
             read_only: AtomicBool::new(false),
         })))
+    }
+
+    pub(super) fn check_url(settings: &config::Tokens) -> Result<(), InvalidTokensUrl> {
+        client(settings).map(drop)
     }
 
     pub(super) async fn put(
@@ -270,6 +263,20 @@ impl RedisTokens {
     fn key(&self, token: &str) -> String {
         [self.0.key_prefix.as_str(), token].concat()
     }
+}
+
+/// What makes connections, from `tokens.url`.
+fn client(settings: &config::Tokens) -> Result<(Client, ConnectionInfo), InvalidTokensUrl> {
+    let invalid = |_: RedisError| InvalidTokensUrl;
+    // A dead peer that never says goodbye is given up after this long, so that the next check gets a new connection.
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_user_timeout(settings.timeout.max(MIN_USER_TIMEOUT) * 2);
+    let url = settings.url.expose_secret();
+    let info = url.into_connection_info().map_err(invalid)?;
+    let info = info.set_tcp_settings(tcp);
+    let client = Client::open(info.clone()).map_err(invalid)?;
+    Ok((client, info))
 }
 
 /// Below this a busy network would be taken for a dead one.
