@@ -1,6 +1,6 @@
 //! The settings of the service: plain data, and how it is loaded.
 //!
-//! [`fn@load`] merges the sources into a [`Config`]; later ones win: built-in defaults, one TOML file, the environment, flags.
+//! [`fn@load`] merges the sources into a [`Config`]; later ones win: built-in defaults, one TOML file, the environment.
 //! `setting.rs` lists every key once, and the parsing, `config.example.toml`, `config show` and the table in
 //! `docs/configuration.md` all follow from that list. To add a key: a field here and in `Default`, a line there, a rule in
 //! `validate.rs`.
@@ -30,7 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Everything that can be set. Built-in defaults, a TOML file, the environment and flags are merged into one of these;
+/// Everything that can be set. Built-in defaults, a TOML file and the environment are merged into one of these;
 /// nothing else in the service reads the environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -182,7 +182,7 @@ pub struct Telemetry {
     /// Filter directives; see [`parse_log_filter`]. Unset: see [`Config::log_filter`].
     pub log_level: Option<String>,
     /// The `OTEL_*` variables as they stand, by name, without those that are empty. Secret, since
-    /// `OTEL_EXPORTER_OTLP_HEADERS` carries credentials. They are the environment's only: no file or flag sets them.
+    /// `OTEL_EXPORTER_OTLP_HEADERS` carries credentials. They are the environment's only: no file sets them.
     pub otel: BTreeMap<String, SecretString>,
 }
 

@@ -8,7 +8,7 @@ use super::Config;
 use super::environment::{Environment, twin};
 use super::file::{Entry, File};
 use super::report::{ConfigError, Origin, Report};
-use super::setting::{self, FILE_SUFFIX, SETTINGS, Setting};
+use super::setting::{FILE_SUFFIX, SETTINGS, Setting};
 use super::validate::validate;
 use super::value::Raw;
 
@@ -20,9 +20,6 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The environment variables.
     pub environment: Environment,
-    /// Flags that override a setting, as its key (`server.listen`) and text. A secret can't be given so: every user of the
-    /// machine can read a command line.
-    pub flags: Vec<(String, String)>,
 }
 
 impl Sources {
@@ -31,7 +28,6 @@ impl Sources {
         Self {
             file,
             environment: Environment::from_process(),
-            flags: Vec::new(),
         }
     }
 }
@@ -80,12 +76,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         None => File::default(),
     };
     environment.review(&mut report);
-    review_flags(&sources.flags, &mut report);
 
     let mut config = Config::default();
     for setting in SETTINGS {
-        let found = from_flags(setting, &sources.flags)
-            .or_else(|| from_environment(setting, environment, &mut report))
+        let found = from_environment(setting, environment, &mut report)
             .or_else(|| from_file(setting, &file, &mut report));
         if let Some(Entry { raw, origin }) = found {
             if let Err(expected) = (setting.set)(&mut config, raw) {
@@ -102,28 +96,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         config,
         warnings: report.warnings,
         origins: report.origins,
-    })
-}
-
-fn review_flags(flags: &[(String, String)], report: &mut Report) {
-    for (key, _) in flags {
-        match setting::find(key) {
-            None => report.reject_source(&Origin::Flag, &format!("`{key}` is no setting")),
-            Some(setting) if setting.secret => report.reject(
-                setting.key,
-                &Origin::Flag,
-                "a secret can't be given on the command line, which others can read",
-            ),
-            Some(_) => {}
-        }
-    }
-}
-
-fn from_flags(setting: &Setting, flags: &[(String, String)]) -> Option<Entry> {
-    let (_, text) = flags.iter().rfind(|(key, _)| key == setting.key)?;
-    Some(Entry {
-        raw: Raw::Text(text.clone()),
-        origin: Origin::Flag,
     })
 }
 

@@ -18,8 +18,6 @@ pub enum Origin {
     },
     /// The environment variable of this name.
     Variable(String),
-    /// The command line.
-    Flag,
 }
 
 impl fmt::Display for Origin {
@@ -34,7 +32,6 @@ impl fmt::Display for Origin {
                 write!(f, "file {}, line {line}", path.display())
             }
             Self::Variable(name) => write!(f, "environment variable {name}"),
-            Self::Flag => f.write_str("command line"),
         }
     }
 }

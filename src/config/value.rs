@@ -11,7 +11,7 @@ use toml::Value;
 
 use super::{LogFormat, MigrateMode, Mode, Rate};
 
-/// A value as its source has it. Variables and flags are always text. Not `Debug`: it may be a secret.
+/// A value as its source has it. Variables are always text. Not `Debug`: it may be a secret.
 #[derive(Clone, PartialEq)]
 pub(super) enum Raw {
     Text(String),

@@ -60,7 +60,6 @@ impl File {
         Sources {
             file: Some(self.path.clone()),
             environment: environment(variables),
-            flags: Vec::new(),
         }
     }
 

@@ -13,21 +13,19 @@ fn without_any_source_the_defaults_hold() {
 #[test]
 fn later_sources_win() {
     let file = File::new("[tokens]\nttl = '1h'\ntimeout = '3s'\npool_size = 3\nkey_prefix = 'a'\n");
-    let mut sources = file.sources(&[
+    let sources = file.sources(&[
         ("CLAVIGER_TOKENS__TTL", "2h"),
         ("CLAVIGER_TOKENS__TIMEOUT", "4s"),
     ]);
-    sources.flags = vec![("tokens.ttl".to_owned(), "3h".to_owned())];
     let Loaded {
         config, origins, ..
     } = config::load(&sources).unwrap();
 
-    assert_eq!(config.tokens.ttl, Duration::from_hours(3));
+    assert_eq!(config.tokens.ttl, Duration::from_hours(2));
     assert_eq!(config.tokens.timeout, Duration::from_secs(4));
     assert_eq!(config.tokens.pool_size, 3);
     assert_eq!(config.tokens.key_prefix, "a");
     assert_eq!(config.database.max_connections, 10);
-    assert_eq!(origins["tokens.ttl"], Origin::Flag);
     assert_eq!(
         origins["tokens.timeout"],
         Origin::Variable("CLAVIGER_TOKENS__TIMEOUT".to_owned())
@@ -40,17 +38,6 @@ fn later_sources_win() {
         }
     );
     assert!(!origins.contains_key("database.max_connections"));
-}
-
-#[test]
-fn of_two_flags_the_last_wins() {
-    let flag = |value: &str| ("server.listen".to_owned(), value.to_owned());
-    let sources = Sources {
-        flags: vec![flag("127.0.0.1:1"), flag("127.0.0.1:2")],
-        ..Sources::default()
-    };
-    let loaded = config::load(&sources).unwrap();
-    assert_eq!(loaded.config.server.listen.port(), 2);
 }
 
 #[test]

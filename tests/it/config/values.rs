@@ -299,26 +299,6 @@ fn all_problems_are_reported_at_once() {
 }
 
 #[test]
-fn flags_are_checked_like_the_rest() {
-    let load = |key: &str, value: &str| {
-        config::load(&Sources {
-            flags: vec![(key.to_owned(), value.to_owned())],
-            ..Sources::default()
-        })
-    };
-    assert_eq!(
-        problem(load("server.listen", SECRET)),
-        "server.listen (command line): expected an address and a port, such as `0.0.0.0:8000` or `[::]:8000`"
-    );
-    assert!(problem(load("server.lisn", "x")).contains("`server.lisn` is no setting"));
-    let found = problem(load("database.url", "sqlite://a.db"));
-    assert!(
-        found.contains("can't be given on the command line"),
-        "{found}"
-    );
-}
-
-#[test]
 fn the_mode_decides_what_is_not_set() {
     let postgres = ("DATABASE_URL", "postgres://u:p@db/x");
     let prod = load_variables(&[postgres]).unwrap().config;
