@@ -139,6 +139,8 @@ fn ceiling() -> Targets {
     Targets::new()
         .with_default(LevelFilter::DEBUG)
         .with_target(env!("CARGO_PKG_NAME"), LevelFilter::TRACE)
+        // It logs the parameters of `database.url` that it doesn't know, with their values. config/validate.rs warns of them.
+        .with_target("sqlx_postgres::options::parse", LevelFilter::OFF)
 }
 
 /// The spans that are exported: our own.

@@ -113,6 +113,11 @@ fn database(database: &Database, report: &mut Report) {
         "expected `postgres://USER:PASSWORD@HOST/NAME` or `sqlite://FILE?mode=rwc`; \
          in a password `/`, `?`, `#`, `@`, `:` and `%` are written as `%2F` and so on",
     );
+    report.advise(
+        !has_unknown_parameter(text),
+        &["database.url"],
+        "a parameter behind the `?` is unknown, and ignored",
+    );
     report.require(
         database.max_connections >= 1,
         &["database.max_connections"],
@@ -123,6 +128,38 @@ fn database(database: &Database, report: &mut Report) {
         &["database.acquire_timeout"],
         "expected more than zero",
     );
+}
+
+/// What the driver takes behind the `?` of a `postgres://` URL. Of anything else it logs name and value, and one of them may
+/// be a password: that line is kept out of the log, so this is how an operator hears of a slip of the pen.
+const POSTGRES_PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+fn has_unknown_parameter(text: &str) -> bool {
+    let known = |name: &str| {
+        POSTGRES_PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'))
+    };
+    // SQLite's driver refuses what it doesn't know.
+    !text.starts_with("sqlite:")
+        && parse_url(text).is_some_and(|url| url.query_pairs().any(|(name, _)| !known(&name)))
 }
 
 fn tokens(tokens: &Tokens, report: &mut Report) {

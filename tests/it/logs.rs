@@ -86,6 +86,21 @@ async fn each_request_leaves_one_event(
     }
 }
 
+#[tokio::test]
+async fn a_parameter_of_a_url_that_the_driver_does_not_know_is_not_logged() {
+    let mut deployment = Deployment::new(Backend::External).await;
+    let mut url = url::Url::parse(deployment.database.url.expose_secret()).unwrap();
+    url.query_pairs_mut().append_pair("pasword", "Sesame-0pen");
+    deployment.set("CLAVIGER_DATABASE__URL", url.as_str());
+    deployment.set("RUST_LOG", "trace");
+    let service = deployment.start();
+    service.signal("TERM");
+    let (_, log) = service.end();
+    let log = log.join("\n");
+    assert!(log.contains("is unknown, and ignored"), "{log}");
+    assert!(!log.contains("Sesame"), "{log}");
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_logged_with_its_cause_and_the_id_of_the_request(

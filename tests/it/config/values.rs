@@ -298,6 +298,21 @@ fn all_problems_are_reported_at_once() {
     }
 }
 
+#[rstest]
+#[case(
+    "postgres://u:p@db/x?sslmode=require&options[search_path]=a&application_name=b",
+    false
+)]
+#[case("sqlite://x.db?mode=rwc", false)]
+#[case("postgres://u:p@db/x?sslmod=verify-full", true)]
+#[case("postgres://u@db/x?Sesame-0pen", true)]
+#[case("postgres://u@db/x?pasword=Sesame-0pen", true)]
+fn a_parameter_that_is_ignored_is_warned_about(#[case] url: &str, #[case] warned: bool) {
+    let warnings = load_variables(&[("DATABASE_URL", url)]).unwrap().warnings;
+    let expected = "database.url (environment variable DATABASE_URL): a parameter behind the `?` is unknown, and ignored";
+    assert_eq!(warnings, [expected][usize::from(!warned)..]);
+}
+
 #[test]
 fn the_mode_decides_what_is_not_set() {
     let postgres = ("DATABASE_URL", "postgres://u:p@db/x");
