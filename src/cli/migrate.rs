@@ -59,7 +59,12 @@ pub(super) async fn run(
         // A login that ran beside it may have stored its token after the first sweep.
         ended += tokens.clear().await?;
         if tokens.is_local() {
-            writeln!(out, "a running service ends its sessions within 1 s")?;
+            // What was cleared is this process's own store, which is empty.
+            writeln!(
+                out,
+                "tokens.url is memory: this command ended no session; a running service that keeps its tokens \
+                 in memory ends them when it next looks at the schema, once a second"
+            )?;
         } else {
             writeln!(out, "ended {ended} sessions")?;
         }

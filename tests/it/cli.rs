@@ -6,7 +6,10 @@ use rstest::rstest;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::common::{Backend, PASSWORD, Program, RedisServer, Run, TestDatabase, database, run};
+use crate::common::{
+    Backend, Deployment, PASSWORD, Program, RedisServer, Run, TestDatabase, database, post_login,
+    run, with_token,
+};
 
 /// The program on a database of its own.
 struct Cli {
@@ -287,6 +290,55 @@ async fn undoing_users_ends_every_session_first(
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.out.starts_with("ended 1 sessions\n"), "{done:?}");
     assert!(!connection.exists::<_, bool>(&token).await.unwrap());
+}
+
+/// The tokens of another process are out of reach, and nothing else is claimed; that process sees to them itself.
+#[rstest]
+#[tokio::test]
+async fn undoing_users_leaves_sessions_in_memory_to_their_service(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let deployment = Deployment::new(backend).await;
+    deployment.user("alice");
+    let url = deployment.database.url.expose_secret();
+    let variables = [("CLAVIGER_DATABASE__URL", url)];
+    let mut service = Program::start(&variables);
+    service.wait_for("ready");
+    let token = service.send(&post_login("alice")).await.token();
+
+    let undone = run(&["migrate", "to", "1"], &variables, "");
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert!(
+        undone
+            .out
+            .starts_with("tokens.url is memory: this command ended no session; "),
+        "{undone:?}"
+    );
+    let ended = service.wait_for("the schema was undone or made anew: all sessions are ended");
+    assert_eq!(ended["ended"], 1);
+    let check = service.send(&with_token("GET", &token)).await;
+    check.problem(401, "invalid-token");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_schema_that_was_never_migrated_is_said_to_be_behind(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let cli = Cli::new(backend).await;
+    for command in [
+        &["user", "add", "bob", "--password-stdin"][..],
+        &["user", "list"],
+        &["user", "passwd", "bob", "--password-stdin"],
+        &["user", "disable", "bob"],
+        &["user", "delete", "bob"],
+        &["smoke", "--url", "http://127.0.0.1:1"],
+    ] {
+        let run = cli.run_with(command, PASSWORD);
+        assert_eq!(run.code, 69, "{run:?}");
+        let start = "claviger: database unavailable: the schema is behind this binary, run `claviger migrate up`: ";
+        assert!(run.err.starts_with(start), "{run:?}");
+    }
 }
 
 #[tokio::test]

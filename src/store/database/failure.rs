@@ -3,7 +3,7 @@
 use sea_orm::sqlx::{self, postgres::PgDatabaseError, sqlite::SqliteError};
 use sea_orm::{DbErr, RuntimeErr};
 
-use super::ReadOnly;
+use super::{ReadOnly, unavailable};
 use crate::store::{Dependency, StoreError};
 
 /// The error code in the words of the database.
@@ -55,13 +55,17 @@ pub(in crate::store) fn classify(error: DbErr) -> StoreError {
             dependency: Dependency::Database,
             what: error.to_string(),
         }
+    } else if is_undefined(&error) {
+        unavailable(SchemaBehind(error))
     } else {
-        StoreError::Unavailable {
-            dependency: Dependency::Database,
-            source: Box::new(error),
-        }
+        unavailable(error)
     }
 }
+
+/// What the statement names is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the schema is behind this binary, run `claviger migrate up`")]
+struct SchemaBehind(#[source] DbErr);
 
 /// Whether `error` says nothing of the statement: the connection broke, or the server is busy, full or ending.
 pub(in crate::store) fn is_passing(error: &DbErr) -> bool {
