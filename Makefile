@@ -1,4 +1,4 @@
-# Every step of the CI is a target here, and no target needs more than Rust, make and git: what is missing is installed,
+# Every step of the CI is a target here, and no target needs more than Rust, a C compiler, make and git: what is missing is installed,
 # or named in one sentence.
 
 SHELL := bash
@@ -27,10 +27,14 @@ help: ## List the targets
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	    /^[a-z][a-z_-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The two URLs are set to their defaults, so that a DATABASE_URL or REDIS_URL of another project is not used.
+# Built before anything is printed: the first build takes minutes, shows its progress, and would push the line to try out
+# of sight. The two URLs are set to their defaults, so that a DATABASE_URL or REDIS_URL of another project is not used.
 .PHONY: run
 run: ## Serve on 127.0.0.1:$PORT (8000) in dev mode, with a file as database and the user admin
-	@echo "When the log says that it listens, log in from another terminal:"
+	@cargo build --locked
+	@echo
+	@echo "When the log says \"ready\" (on the first run: \"created the administrator of bootstrap.username\"), log in from"
+	@echo "another terminal:"
 	@echo
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1.0/user/auth -H 'content-type: application/json' -d '{\"username\":\"admin\",\"password\":\"$(DEV_PASSWORD)\"}'"
 	@echo
