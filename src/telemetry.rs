@@ -1,5 +1,6 @@
 //! Logs and traces: the subscriber, and the export to an OpenTelemetry collector.
 
+mod export;
 mod lines;
 mod writer;
 
@@ -13,7 +14,6 @@ use axum::http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -23,6 +23,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
+pub use self::export::ExportError;
 use self::lines::Lines;
 use self::writer::{LineSink, Writer};
 use crate::config::{Config, parse_log_filter};
@@ -48,8 +49,8 @@ pub enum TelemetryError {
     #[error("the log's thread can't be started: {0}")]
     Writer(#[from] std::io::Error),
     /// The exporter can't be made.
-    #[error("the OTLP exporter can't be set up: {0}")]
-    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("spans can't be exported")]
+    Exporter(#[from] ExportError),
     /// There is a subscriber already.
     #[error("logging is set up already")]
     Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
@@ -78,6 +79,17 @@ impl Telemetry {
             _writer: writer,
             tracer,
         })
+    }
+
+    /// Whether [`Telemetry::start`] could export spans, where it is to. Nothing is sent.
+    ///
+    /// # Errors
+    /// It couldn't.
+    pub fn check(config: &Config) -> Result<(), TelemetryError> {
+        if config.telemetry.traces() {
+            export::exporter()?;
+        }
+        Ok(())
     }
 
     /// Tells how many log lines were dropped since the start.
@@ -155,7 +167,7 @@ fn tracer(config: &Config) -> Result<SdkTracerProvider, TelemetryError> {
         .with_service_name(name)
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
-    let exporter = SpanExporter::builder().with_http().build()?;
+    let exporter = export::exporter()?;
     Ok(SdkTracerProvider::builder()
         .with_resource(resource)
         .with_batch_exporter(exporter)

@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use crate::app;
 use crate::config::{self, Sources};
+use crate::telemetry::Telemetry;
 
 /// The commands of this group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
@@ -58,6 +59,7 @@ pub fn run(
         Command::Show { json: false } => out.write_all(config::show(&loaded).as_bytes())?,
         Command::Check => {
             super::refuse(&loaded, &app::check(&loaded.config))?;
+            Telemetry::check(&loaded.config)?;
             writeln!(out, "the configuration is valid")?;
         }
         Command::Example { .. } => {}

@@ -8,6 +8,7 @@ use crate::store::database::UrlError;
 use crate::store::schema::SchemaError;
 use crate::store::tokens::InvalidTokensUrl;
 use crate::store::{StoreError, with_sources};
+use crate::telemetry::TelemetryError;
 
 /// The command line is wrong (`EX_USAGE`).
 pub(super) const USAGE: u8 = 64;
@@ -54,7 +55,9 @@ impl Failure {
             Self::Unavailable(_) => UNAVAILABLE,
             Self::Config(_) => CONFIG,
             // What the group `config` returns has its type erased.
-            Self::Other(error) if error.is::<ConfigError>() => CONFIG,
+            Self::Other(error) if error.is::<ConfigError>() || error.is::<TelemetryError>() => {
+                CONFIG
+            }
             Self::Other(_) => SOFTWARE,
         }
     }

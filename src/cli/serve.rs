@@ -23,7 +23,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let loaded = config::load(sources)?;
     super::refuse(&loaded, &app::check(&loaded.config))?;
     let telemetry =
-        Telemetry::start(&loaded.config).map_err(|error| Failure::Config(error.to_string()))?;
+        Telemetry::start(&loaded.config).map_err(|error| Failure::Config(with_sources(&error)))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

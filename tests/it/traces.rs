@@ -3,6 +3,7 @@
 //! The program is ended before the spans are looked at: it flushes what it has, so nothing is waited for.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::http::{Method, Request, Response};
@@ -23,13 +24,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::common::{
-    Backend, Deployment, PASSWORD, Program, credentials, get, post, post_login, with_token,
+    Backend, Deployment, PASSWORD, Program, credentials, get, post, post_login, run, with_token,
 };
 
 /// An OpenTelemetry collector, for OTLP over HTTP.
 struct Collector {
     endpoint: String,
     received: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+    /// What it answers.
+    status: Arc<AtomicU16>,
     _tasks: JoinSet<()>,
 }
 
@@ -38,21 +41,35 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let received = Arc::default();
+        let status = Arc::new(AtomicU16::new(200));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Self::listen(listener, Arc::clone(&received)));
+        let listen = Self::listen(listener, Arc::clone(&received), Arc::clone(&status));
+        tasks.spawn(listen);
         Self {
             endpoint,
             received,
+            status,
             _tasks: tasks,
         }
     }
 
-    async fn listen(listener: TcpListener, received: Arc<Mutex<Vec<ExportTraceServiceRequest>>>) {
+    fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+    }
+
+    async fn listen(
+        listener: TcpListener,
+        received: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+        status: Arc<AtomicU16>,
+    ) {
         let mut connections = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let received = Arc::clone(&received);
-            let answer = service_fn(move |request| Self::receive(request, Arc::clone(&received)));
+            let (received, status) = (Arc::clone(&received), Arc::clone(&status));
+            let answer = service_fn(move |request| {
+                let status = status.load(Ordering::Relaxed);
+                Self::receive(request, Arc::clone(&received), status)
+            });
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
             connections.spawn(async move {
                 let _ = connection.await;
@@ -63,6 +80,7 @@ impl Collector {
     async fn receive(
         request: Request<Incoming>,
         received: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+        status: u16,
     ) -> Result<Response<Empty<Bytes>>, Infallible> {
         assert_eq!(request.method(), Method::POST);
         assert_eq!(request.uri().path(), "/v1/traces");
@@ -70,7 +88,8 @@ impl Collector {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let export = ExportTraceServiceRequest::decode(body).unwrap();
         received.lock().unwrap().push(export);
-        Ok(Response::new(Empty::new()))
+        let answer = Response::builder().status(status);
+        Ok(answer.body(Empty::new()).unwrap())
     }
 
     fn exports(&self) -> Vec<ExportTraceServiceRequest> {
@@ -353,10 +372,72 @@ async fn a_collector_that_is_away_costs_nobody_a_login() {
     let (status, log) = service.end();
     assert!(status.success(), "{log:?}");
     let log = log.join("\n");
+    assert_eq!(
+        log.matches("spans can't be exported, and are lost").count(),
+        1,
+        "{log}"
+    );
     assert!(!log.contains("collector-password"), "{log}");
     let secrets = [
         deployment.database.url.expose_secret(),
         &credentials("alice"),
     ];
     assert!(!secrets.iter().any(|secret| log.contains(secret)), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_refuses_is_logged_once_and_when_it_takes_spans_again() {
+    const LOST: &str = "spans can't be exported, and are lost";
+    let (collector, mut deployment) = exporting(Backend::Embedded).await;
+    let secret = "authorization=Basic%20Sesame-0pen";
+    deployment.set("OTEL_EXPORTER_OTLP_HEADERS", secret);
+    deployment.set("OTEL_BSP_SCHEDULE_DELAY", "10");
+    deployment.set("RUST_LOG", "trace");
+    let mut service = deployment.start();
+    let mut exports = 0;
+    // Three batches for each answer, each sent when the one before has come.
+    for status in [401, 400, 200] {
+        collector.answer(status);
+        for _ in 0..3 {
+            service.send(&get("/")).await;
+            while collector.exports().len() == exports {
+                tokio::task::yield_now().await;
+            }
+            exports = collector.exports().len();
+        }
+        let message = if status == 200 {
+            "spans are exported again"
+        } else {
+            LOST
+        };
+        let line = service.wait_for(message);
+        if status != 200 {
+            assert_eq!(line["level"], "WARN");
+            let cause = line["cause"].as_str().unwrap();
+            assert!(cause.contains(&status.to_string()), "{cause}");
+        }
+    }
+    service.signal("TERM");
+    let (status, log) = service.end();
+    assert!(status.success(), "{log:?}");
+    assert_eq!(
+        log.iter().filter(|line| line.contains(LOST)).count(),
+        2,
+        "{log:?}"
+    );
+    assert!(!log.join("\n").contains("Sesame"), "{log:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_can_not_be_used_is_named_and_not_repeated() {
+    let variables = [(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://user:Sesame-0pen@a collector",
+    )];
+    for command in [&["serve"][..], &["config", "check"]] {
+        let run = run(command, &variables, "");
+        assert_eq!(run.code, 78, "{run:?}");
+        let expected = "claviger: spans can't be exported: the value of OTEL_EXPORTER_OTLP_ENDPOINT can't be used\n";
+        assert_eq!(run.err, expected);
+    }
 }
