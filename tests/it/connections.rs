@@ -4,7 +4,8 @@ use rstest::rstest;
 use secrecy::ExposeSecret;
 
 use crate::common::{
-    Backend, Connection, Deployment, Proxy, credentials, get, head_of_login, post_login, redis_url,
+    Backend, Connection, Deployment, Proxy, credentials, get, head_of_login, post, post_login,
+    redis_url,
 };
 
 async fn deployment(backend: Backend) -> Deployment {
@@ -87,6 +88,66 @@ async fn a_service_that_takes_too_long_says_so() {
 
     proxy.heal();
     service.send(&post_login("alice")).await.token();
+}
+
+/// The kernel alone knows that nothing is taken any more; without a bound it would try for a quarter of an hour.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_never_reads_its_answers_is_dropped() {
+    let mut deployment = deployment(Backend::Embedded).await;
+    deployment.set("CLAVIGER_SERVER__REQUEST_TIMEOUT", "300ms");
+    let service = deployment.start();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = service.api.strip_prefix("http://").unwrap();
+    let mut client = socket.connect(address.parse().unwrap()).await.unwrap();
+    let (ours, theirs) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    assert!(is_open(theirs.port(), ours.port()));
+    // The answers are more than the buffers of both sides hold, the requests are less.
+    let asked = get("/openapi.json").repeat(1000);
+    tokio::io::AsyncWriteExt::write_all(&mut client, asked.as_bytes())
+        .await
+        .unwrap();
+
+    // Nothing more is sent meanwhile: it would put off the kernel's next try, and with it the end.
+    let mut dropped = false;
+    for _ in 0..50_000 {
+        dropped = !is_open(theirs.port(), ours.port());
+        if dropped {
+            break;
+        }
+        service.ops("/healthz").await;
+    }
+    assert!(dropped);
+}
+
+/// Whether this machine has a connection from the one port to the other, seen from the first (proc(5), /proc/net/tcp).
+#[cfg(target_os = "linux")]
+fn is_open(from: u16, to: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (from, to) = (format!(":{from:04X}"), format!(":{to:04X}"));
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut ends_with = |port: &str| fields.next().is_some_and(|end| end.ends_with(port));
+        ends_with(&from) && ends_with(&to)
+    })
+}
+
+#[tokio::test]
+async fn a_body_that_is_much_too_large_is_refused_and_its_client_sees_why() {
+    let deployment = deployment(Backend::Embedded).await;
+    let service = deployment.start();
+    let mut client = service.connect().await;
+    let body = "x".repeat(1 << 20);
+    client
+        .send_what_is_taken(&post("", "application/json", &body))
+        .await;
+    client.answer().await.problem(413, "payload-too-large");
+    // A client that asks first need not send it at all.
+    let mut client = service.connect().await;
+    let asking = post("expect: 100-continue\r\n", "application/json", &body);
+    client.send(asking.strip_suffix(&body).unwrap()).await;
+    client.answer().await.problem(413, "payload-too-large");
 }
 
 #[tokio::test]

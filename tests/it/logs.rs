@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Answer, Backend, Deployment, PASSWORD, Program, Proxy, credentials, get, head_of_login, post,
-    post_login, redis_url, with_token,
+    Answer, Backend, Deployment, PASSWORD, Program, Proxy, RedisServer, credentials, get,
+    head_of_login, post, post_login, redis_url, with_token,
 };
 
 const JSON: &str = "application/json";
@@ -84,6 +84,28 @@ async fn each_request_leaves_one_event(
         }
         assert_eq!(event, expected);
     }
+}
+
+/// What docs/operations.md says that the log says.
+#[rstest]
+#[case::replicas("min-replicas-to-write", "1", "NOREPLICAS")]
+#[case::password("requirepass", "x", "NOAUTH")]
+#[tokio::test]
+async fn what_redis_refuses_with_is_in_the_log(
+    #[case] setting: &str,
+    #[case] value: &str,
+    #[case] code: &str,
+) {
+    let redis = RedisServer::start();
+    redis.command(&["CONFIG", "SET", setting, value]).await;
+    let mut deployment = Deployment::new(Backend::Embedded).await;
+    deployment.set("CLAVIGER_TOKENS__URL", redis.url.expose_secret());
+    let mut service = deployment.start_unready();
+    let causes = service.wait_for("not ready")["causes"].clone();
+    assert_eq!(
+        causes,
+        format!("tokens unavailable: the server answered {code}")
+    );
 }
 
 #[tokio::test]

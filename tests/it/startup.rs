@@ -1,11 +1,17 @@
 //! What the start does: the schema, and the first administrator.
 
+use std::sync::{Arc, Mutex};
+
 use claviger::config::{MigrateMode, Mode};
 use claviger::store::schema::{Schema, SchemaError, Target};
 use rstest::rstest;
+use sea_orm::{
+    ConnectionTrait, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::common::{Backend, PASSWORD, TestApp};
+use crate::common::{Backend, Deployment, PASSWORD, Proxy, TestApp};
 
 async fn version(app: &TestApp) -> usize {
     Schema::new(app.database.connect().await)
@@ -55,6 +61,136 @@ async fn the_start_goes_to_the_version_that_is_set(
         .unwrap();
     app.startup.round().await.unwrap();
     assert_eq!(version(&app).await, 2);
+}
+
+/// The next migration writes the row that somebody else has written, so it is surely at work when its connection breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_whose_connection_breaks_is_tried_again() {
+    let mut deployment = Deployment::new(Backend::External).await;
+    let database = deployment.database.connect().await;
+    Schema::new(database.clone())
+        .to(Target::Version(1), async || Ok::<(), SchemaError>(()))
+        .await
+        .unwrap();
+    let other = database.begin().await.unwrap();
+    other
+        .execute_unprepared("UPDATE installation SET id = id")
+        .await
+        .unwrap();
+    let (proxy, url) = Proxy::before(&deployment.database.url).await;
+    deployment.set("CLAVIGER_DATABASE__URL", url.expose_secret());
+    deployment.set("CLAVIGER_DATABASE__MIGRATE", "auto");
+    let mut service = deployment.start_unready();
+    let waits = Statement::from_string(
+        database.get_database_backend(),
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    while database
+        .query_one_raw(waits.clone())
+        .await
+        .unwrap()
+        .is_none()
+    {}
+
+    proxy.cut();
+    let trouble = service.wait_for("the start is not done, and will be tried again");
+    let cause = trouble["cause"].as_str().unwrap();
+    assert!(
+        cause.starts_with("migration m20261124_000002_create_users failed: "),
+        "{cause}"
+    );
+    let ready = service.ops("/readyz").await;
+    assert_eq!(ready.json()["failing"], json!(["database"]));
+
+    proxy.heal();
+    other.commit().await.unwrap();
+    service.wait_for("ready");
+    assert_eq!(service.ops("/readyz").await.status, 200);
+    let status = Schema::new(database).status().await.unwrap();
+    assert_eq!(status.version, 2);
+}
+
+#[tokio::test]
+async fn what_keeps_the_start_from_being_done_is_logged_once_for_each_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("late.db");
+    let url = format!("sqlite://{}", file.display());
+    let mut app = TestApp::build_with(Backend::Embedded, |config| {
+        config.database.url = url.clone().into();
+        config.database.acquire_timeout = std::time::Duration::from_millis(200);
+    })
+    .await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let lines = || {
+        let text = log.text();
+        let lines = text
+            .lines()
+            .filter(|line| line.contains("the start is not done"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    for _ in 0..2 {
+        app.startup.round().await.unwrap();
+    }
+    let [missing] = &lines()[..] else {
+        panic!("{:?}", lines())
+    };
+    assert!(
+        missing.contains("WARN") && missing.contains("unable to open database file"),
+        "{missing}"
+    );
+
+    // It is there, and somebody else is at it.
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..Default::default()
+    };
+    let other = sea_orm::Database::connect(format!("{url}?mode=rwc"))
+        .await
+        .unwrap();
+    let lock = other.begin_with_options(options).await.unwrap();
+    for _ in 0..2 {
+        app.startup.round().await.unwrap();
+    }
+    let [_, locked] = &lines()[..] else {
+        panic!("{:?}", lines())
+    };
+    assert!(
+        locked.contains("another instance holds the migration lock"),
+        "{locked}"
+    );
+
+    lock.rollback().await.unwrap();
+    app.startup.round().await.unwrap();
+    drop(guard);
+    assert_eq!(lines().len(), 2, "{:?}", lines());
+    assert_eq!(app.ops("/readyz").await.status, 200);
+}
+
+/// What is logged in this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[rstest]

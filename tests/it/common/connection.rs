@@ -32,6 +32,12 @@ impl Connection {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// Sends as much of this as the other side takes before it closes the connection.
+    pub(crate) async fn send_what_is_taken(&mut self, text: &str) {
+        // How it closes is its own business, and what it said before that is still there to be read.
+        let _ = self.0.write_all(text.as_bytes()).await;
+    }
+
     /// The next answer, one without a body if its status is an interim one.
     pub(crate) async fn answer(&mut self) -> Answer {
         let first = self.line().await;
