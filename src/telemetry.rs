@@ -140,6 +140,25 @@ pub fn with_request_id<F: Future>(id: HeaderValue, work: F) -> impl Future<Outpu
     REQUEST_ID.scope(id, work)
 }
 
+/// The id of a request, to be carried to a thread that works for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Option<HeaderValue>);
+
+impl RequestId {
+    /// That of the request on which this task works, if there is one.
+    pub fn current() -> Self {
+        Self(REQUEST_ID.try_with(Clone::clone).ok())
+    }
+
+    /// Runs `work`, all of whose log lines carry the id.
+    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
+        match self.0 {
+            Some(id) => REQUEST_ID.sync_scope(id, work),
+            None => work(),
+        }
+    }
+}
+
 /// Passes the id of the request on which this task works, if there is one.
 fn request_id(take: impl FnOnce(&str)) {
     let _ = REQUEST_ID.try_with(|id| id.to_str().map(take));

@@ -10,11 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tracing::{Dispatch, Span};
+use tracing::Span;
 
 use super::{HashError, Observer, Stats, Verdict};
 use crate::auth::password::Password;
 use crate::auth::password::phc::StoredHash;
+use crate::telemetry::RequestId;
 
 /// What a run is thought to take until one was measured.
 const ASSUMED_RUN: Duration = Duration::from_millis(30);
@@ -63,10 +64,10 @@ struct Waiting {
     trace: Trace,
 }
 
-/// Where the caller's trace goes on.
+/// For whom a job is done: where the caller's trace goes on, and what its log lines are found by.
 struct Trace {
+    request_id: RequestId,
     caller: Span,
-    dispatch: Dispatch,
     /// Ends when the run starts, or when the job is taken out.
     wait: Span,
 }
@@ -142,8 +143,8 @@ impl Gate {
     ) -> Result<Ticket, HashError> {
         // The subscriber may be slow; it is not called under the lock, here and elsewhere.
         let trace = Trace {
+            request_id: RequestId::current(),
             caller: Span::current(),
-            dispatch: Dispatch::default(),
             wait: tracing::info_span!("hash_wait"),
         };
         let mut state = self.lock();
@@ -184,7 +185,7 @@ impl Gate {
             if let Some(late) = self.take_late(&mut state) {
                 let refusal = self.refuse(&mut state);
                 drop(state);
-                late.trace.end();
+                drop(late.trace);
                 // The caller may have left at this very moment.
                 let _gone = late.reply.send(Err(refusal));
                 state = self.lock();
@@ -367,36 +368,13 @@ impl Trace {
     /// Ends the wait and runs `work` in a span `hash` below the caller's.
     fn run<T>(self, work: impl FnOnce() -> T) -> T {
         let Self {
+            request_id,
             caller,
-            dispatch,
             wait,
         } = self;
-        within(&dispatch, move || {
-            drop(wait);
-            let answer = tracing::info_span!(parent: &caller, "hash").in_scope(work);
-            drop(caller);
-            answer
-        })
-    }
-
-    /// Ends the wait without a run.
-    fn end(self) {
-        let Self {
-            caller,
-            dispatch,
-            wait,
-        } = self;
-        within(&dispatch, move || drop((wait, caller)));
-    }
-}
-
-/// Spans are opened, and also closed, by the thread's subscriber, which on a worker is the global one. One that is set for
-/// the caller's thread only (in a test) is carried over; not always, since that makes every event of the process slower.
-fn within<T>(dispatch: &Dispatch, work: impl FnOnce() -> T) -> T {
-    if tracing::dispatcher::get_default(Dispatch::is::<tracing::subscriber::NoSubscriber>) {
-        tracing::dispatcher::with_default(dispatch, work)
-    } else {
-        work()
+        drop(wait);
+        let hash = tracing::info_span!(parent: &caller, "hash");
+        request_id.within(|| hash.in_scope(work))
     }
 }
 

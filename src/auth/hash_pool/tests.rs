@@ -7,6 +7,7 @@ use rstest::rstest;
 
 use super::queue::Ticket;
 use super::*;
+use crate::telemetry::RequestId;
 
 /// Reference hashes, made with argon2-cffi 25.1 (the C reference implementation):
 /// `argon2.low_level.hash_secret(b"password", b"somesalt", 2, 256, 1, 32, Type.ID, 19)` and so on. The last two are of
@@ -619,8 +620,22 @@ fn a_cost_that_argon2_refuses_names_the_settings() {
     }
 }
 
-/// Whether an event is wanted is decided once per process and place, and tests that run at the same time decide it
-/// without a subscriber. So this one has a process of its own.
+#[tokio::test]
+async fn what_a_worker_logs_carries_the_id_of_the_request() {
+    let (pool, _) = start(&settings());
+    let (sender, receiver) = mpsc::channel();
+    let id = axum::http::HeaderValue::from_static("of-the-caller-1");
+    let expected = crate::telemetry::with_request_id(id, async {
+        let job = move || sender.send(RequestId::current()).unwrap();
+        let _ = call(&pool, false, job).answer().await;
+        RequestId::current()
+    })
+    .await;
+    assert_eq!(receiver.recv().unwrap(), expected);
+    assert_ne!(expected, RequestId::current());
+}
+
+/// A subscriber of the whole process, as in the service, needs a process of its own.
 #[test]
 fn wait_and_run_are_spans() {
     let test = "auth::hash_pool::tests::wait_and_run_are_spans_below_the_callers";
@@ -631,7 +646,7 @@ fn wait_and_run_are_spans() {
     assert!(output.contains("test result: ok. 1 passed"), "{output}");
 }
 
-/// The spans of a job belong to the caller's trace, also when only the caller's thread has a subscriber.
+/// The spans of a job belong to the caller's trace.
 #[tokio::test]
 #[ignore = "wait_and_run_are_spans runs it, in a process of its own"]
 async fn wait_and_run_are_spans_below_the_callers() {
@@ -655,8 +670,8 @@ async fn wait_and_run_are_spans_below_the_callers() {
     }
 
     let record = Record::default();
-    let _subscriber =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(record.clone()));
+    let subscriber = tracing_subscriber::registry().with(record.clone());
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     let (pool, _) = start(&settings());
     let password = password("password");
     pool.verify(&password, None)
