@@ -175,7 +175,7 @@ pub(super) fn find(key: &str) -> Option<&'static Setting> {
 pub(super) fn nearest(key: &str) -> Option<&'static Setting> {
     let near = SETTINGS
         .iter()
-        .map(|setting| (distance(key, setting.key), setting))
+        .map(|setting| (strsim::levenshtein(key, setting.key), setting))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= 2);
     if let Some((_, setting)) = near {
@@ -187,21 +187,4 @@ pub(super) fn nearest(key: &str) -> Option<&'static Setting> {
         .iter()
         .filter(|setting| setting.section_and_name().1 == name);
     named.next().filter(|_| named.next().is_none())
-}
-
-/// How many characters have to be inserted, removed or replaced to get from one text to the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (index, a) in from.chars().enumerate() {
-        let mut left = index + 1;
-        let mut next = vec![left];
-        for ((b, diagonal), above) in to.chars().zip(&row).zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(a != b))
-                .min(above + 1)
-                .min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
