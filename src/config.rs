@@ -24,7 +24,6 @@ pub use report::{ConfigError, Origin};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -304,18 +303,6 @@ impl Config {
 }
 
 impl Database {
-    /// The directory of the database's file; the working directory where there is no file.
-    pub fn directory(&self) -> PathBuf {
-        let url = self.url.expose_secret();
-        let path = url
-            .strip_prefix("sqlite:")
-            .map(|path| path.trim_start_matches("//"));
-        let file = path.and_then(|path| path.split('?').next()).map(Path::new);
-        file.and_then(Path::parent)
-            .map(Path::to_path_buf)
-            .unwrap_or_default()
-    }
-
     /// Whether `url` is one of SQLite.
     pub fn is_sqlite(&self) -> bool {
         self.url.expose_secret().starts_with("sqlite:")

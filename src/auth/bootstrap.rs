@@ -14,8 +14,8 @@ use super::hash_pool::{HashError, HashPool};
 use super::password::{Password, PasswordError, Policy, PolicyError};
 use super::username::{Username, UsernameError};
 use crate::config::{Config, Mode};
-use crate::store::StoreError;
 use crate::store::users::{NewUser, Users};
+use crate::store::{StoreError, database};
 
 /// Where a development instance leaves the password if nobody watches.
 pub const PASSWORD_FILE: &str = "claviger-admin-password";
@@ -33,6 +33,9 @@ pub struct Bootstrap {
 struct Generated {
     password: SecretString,
     file: PathBuf,
+    /// Where it is until the account exists. A name of its own: another process may start on the same database at this
+    /// moment, and only one of the two makes the account.
+    draft: PathBuf,
 }
 
 /// The administrator of the configuration can't be.
@@ -107,11 +110,16 @@ impl Bootstrap {
                 let mut bytes = [0; 24];
                 getrandom::fill(&mut bytes)?;
                 let password = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
-                let file = config.database.directory().join(PASSWORD_FILE);
+                let file = database::directory(&config.database).join(PASSWORD_FILE);
+                let draft = file.with_extension(format!("{:016x}", rand::random::<u64>()));
                 Ok(Some(Self {
                     username: Username::parse("admin")?,
                     password: Password::parse(password.clone())?,
-                    generated: Some(Generated { password, file }),
+                    generated: Some(Generated {
+                        password,
+                        file,
+                        draft,
+                    }),
                 }))
             }
             _ => Ok(None),
@@ -140,12 +148,18 @@ impl Bootstrap {
             is_admin: true,
             disabled: false,
         };
-        let Some(user) = users.insert_first(new).await? else {
-            if let Some(Told::InFile(file)) = told {
-                let _ = std::fs::remove_file(file);
+        let created = users.insert_first(new).await;
+        if let (Ok(None), Some(Told::InFile(draft))) = (&created, &told) {
+            let _ = std::fs::remove_file(draft);
+        }
+        let told = match (told, &self.generated) {
+            // Also after an error, after which the user may exist.
+            (Some(Told::InFile(_)), Some(generated)) if !matches!(created, Ok(None)) => {
+                Some(generated.publish())
             }
-            return Ok(());
+            (told, _) => told,
         };
+        let Some(user) = created? else { return Ok(()) };
         match told {
             None => tracing::info!(
                 user_id = user.id,
@@ -170,17 +184,25 @@ impl Generated {
         if io::stderr().is_terminal() {
             return Ok(Told::OnTerminal(self.password.clone()));
         }
-        write_private(&self.file, self.password.expose_secret()).map_err(|source| {
+        write_private(&self.draft, self.password.expose_secret()).map_err(|source| {
             BootstrapError::PasswordFile {
-                file: self.file.clone(),
+                file: self.draft.clone(),
                 source,
             }
         })?;
-        Ok(Told::InFile(self.file.clone()))
+        Ok(Told::InFile(self.draft.clone()))
+    }
+
+    /// Gives the file its name, in place of one that an earlier database left here.
+    fn publish(&self) -> Told {
+        let named = std::fs::rename(&self.draft, &self.file).is_ok();
+        // Else the password is where it was, and the log says so.
+        let file = if named { &self.file } else { &self.draft };
+        Told::InFile(file.clone())
     }
 }
 
-/// Writes a file that only its owner can read, replacing one that an earlier database left here.
+/// Writes a file that only its owner can read.
 fn write_private(file: &Path, content: &str) -> io::Result<()> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

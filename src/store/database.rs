@@ -3,6 +3,7 @@
 //! Every call of this room goes through [`call`] or [`bounded`], so that a database that is away, stopped or locked is an
 //! error within twice `database.acquire_timeout`, never a request that hangs.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -77,6 +78,17 @@ pub async fn connect(settings: &config::Database) -> Result<DatabaseConnection, 
 /// It can't.
 pub fn check_url(settings: &config::Database) -> Result<(), UrlError> {
     Options::parse(settings).map(drop)
+}
+
+/// The directory of the database's file, as the driver reads the URL; the working directory where there is no file.
+pub fn directory(settings: &config::Database) -> PathBuf {
+    match Options::parse(settings) {
+        Ok(Options::Sqlite(options)) => {
+            let directory = options.get_filename().parent();
+            directory.map(Path::to_path_buf).unwrap_or_default()
+        }
+        Ok(Options::Postgres(_)) | Err(_) => PathBuf::new(),
+    }
 }
 
 /// What `database.url` says.
@@ -183,7 +195,7 @@ fn sqlite(options: SqliteConnectOptions, settings: &config::Database) -> Databas
 
 /// Makes the file, so that only its owner can read the hashes in it: SQLite makes files that everybody can read, and gives
 /// the files that it puts beside this one the same mode. One that exists keeps its mode; SQLite reports what fails here.
-fn create_private(file: &std::path::Path) {
+fn create_private(file: &Path) {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -361,6 +373,24 @@ mod tests {
             let text = check_url(&settings(url)).unwrap_err().to_string();
             assert!(text.starts_with("expected "), "{url}: {text}");
             assert!(!text.contains("hunter2"), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_directory_is_where_the_driver_puts_the_file() {
+        for (url, directory) in [
+            ("sqlite://claviger.db?mode=rwc", ""),
+            ("sqlite:var/lib/claviger.db", "var/lib"),
+            ("sqlite:///var/lib/claviger.db?mode=rwc", "/var/lib"),
+            ("sqlite://////var//a%20b%3F/claviger.db", "////var//a b?"),
+            ("sqlite::memory:", ""),
+            ("postgres://u@db/x", ""),
+        ] {
+            assert_eq!(
+                self::directory(&settings(url)),
+                Path::new(directory),
+                "{url}"
+            );
         }
     }
 

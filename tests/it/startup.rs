@@ -279,6 +279,34 @@ async fn development_has_an_administrator_with_a_random_password_in_a_private_fi
     assert_eq!(app.log_in("admin", password).await.status, 200);
 }
 
+/// Only one of them makes the account, and its password is the one that is told.
+#[tokio::test]
+async fn of_two_instances_that_start_at_once_the_one_with_the_account_tells_its_password() {
+    let mut app = TestApp::build_with(Backend::Embedded, |config| config.mode = Mode::Dev).await;
+    Schema::new(app.database.connect().await)
+        .up()
+        .await
+        .unwrap();
+    let other = claviger::app::App::build(app.config.clone(), || 0)
+        .await
+        .unwrap();
+    let (_, _, _, mut startup) = other.into_parts();
+    let (one, two) = tokio::join!(app.startup.round(), startup.round());
+    one.unwrap();
+    two.unwrap();
+
+    let folder = app.database.folder();
+    let content = std::fs::read_to_string(folder.join("claviger-admin-password")).unwrap();
+    let password = content.strip_suffix('\n').unwrap();
+    assert_eq!(app.log_in("admin", password).await.status, 200);
+    let files = std::fs::read_dir(&folder).unwrap();
+    let left = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("claviger-admin-password"))
+        .count();
+    assert_eq!(left, 1);
+}
+
 #[rstest]
 #[case::short(
     "root",
