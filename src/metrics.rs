@@ -169,10 +169,21 @@ impl Metrics {
                 &REQUEST_BUCKETS,
                 &["method", "route"],
             )?,
-            logins: register.counters("claviger_logins_total", "Logins, by outcome.", &["outcome"])?,
-            token_checks: register.counters("claviger_token_checks_total", "Token checks, by outcome.", &["outcome"])?,
+            logins: register.counters(
+                "claviger_logins_total",
+                "Logins, by outcome.",
+                &["outcome"],
+            )?,
+            token_checks: register.counters(
+                "claviger_token_checks_total",
+                "Token checks, by outcome.",
+                &["outcome"],
+            )?,
             tokens_issued: register.counter("claviger_tokens_issued_total", "Tokens issued.")?,
-            tokens_revoked: register.counter("claviger_tokens_revoked_total", "Tokens ended before their time.")?,
+            tokens_revoked: register.counter(
+                "claviger_tokens_revoked_total",
+                "Tokens ended before their time.",
+            )?,
             hash_duration: register.histogram(
                 "claviger_hash_duration_seconds",
                 "Time of one run of the password hash.",
@@ -183,11 +194,19 @@ impl Metrics {
                 "Time that a login waited for a hash worker until its run began.",
                 &WAIT_BUCKETS,
             )?,
-            hash_queue_length: register.gauge("claviger_hash_queue_length", "Logins that wait for a hash worker.")?,
-            hash_queue_capacity: register
-                .gauge("claviger_hash_queue_capacity", "Logins that may wait before the next one is refused.")?,
+            hash_queue_length: register.gauge(
+                "claviger_hash_queue_length",
+                "Logins that wait for a hash worker.",
+            )?,
+            hash_queue_capacity: register.gauge(
+                "claviger_hash_queue_capacity",
+                "Logins that may wait before the next one is refused.",
+            )?,
             hash_workers: register.gauge("claviger_hash_workers", "Hash workers.")?,
-            hash_workers_busy: register.gauge("claviger_hash_workers_busy", "Hash workers that are at work.")?,
+            hash_workers_busy: register.gauge(
+                "claviger_hash_workers_busy",
+                "Hash workers that are at work.",
+            )?,
             pool_connections: register.gauges(
                 "claviger_pool_connections",
                 "Connections of a pool, by pool (database, tokens) and state (used, idle).",
@@ -200,13 +219,17 @@ impl Metrics {
             )?,
             dependency_up: register.gauges(
                 "claviger_dependency_up",
-                "Whether a dependency (database, tokens, schema) could be used when it was last looked at.",
+                "Whether a dependency (database, tokens, schema) could be used at the last probe.",
                 &["dependency"],
             )?,
-            schema_version: register
-                .gauge("claviger_schema_version", "Version of the database schema when it was last looked at.")?,
-            schema_version_latest: register
-                .gauge("claviger_schema_version_latest", "Newest version of the schema that this binary knows.")?,
+            schema_version: register.gauge(
+                "claviger_schema_version",
+                "Version of the database schema at the last probe.",
+            )?,
+            schema_version_latest: register.gauge(
+                "claviger_schema_version_latest",
+                "Newest version of the schema that this binary knows.",
+            )?,
             log_lines_dropped: register.counter(
                 "claviger_log_lines_dropped_total",
                 "Log lines dropped because they could not be written fast enough.",

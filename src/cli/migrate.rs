@@ -63,7 +63,7 @@ pub(super) async fn run(
             writeln!(
                 out,
                 "tokens.url is memory: this command ended no session; a running service that keeps its tokens \
-                 in memory ends them when it next looks at the schema, once a second"
+                 in memory ends them when it next checks the schema, once a second"
             )?;
         } else {
             writeln!(out, "ended {ended} sessions")?;

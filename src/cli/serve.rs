@@ -117,7 +117,7 @@ async fn serve(loaded: &Loaded, telemetry: &Telemetry) -> Result<(), Failure> {
             tracing::warn!("some requests were not answered within server.shutdown_grace");
         }
         End::ToldTwice(signal) => {
-            tracing::warn!(signal, "told twice: not waiting for open requests");
+            tracing::warn!(signal, "signalled twice: not waiting for open requests");
         }
     }
     stop_ops.cancel();

@@ -91,7 +91,7 @@ impl Health {
         }
     }
 
-    /// Looks now. Whoever asks while somebody else is looking waits for a look that began after he asked, so that an answer
+    /// Looks now. Whoever asks while somebody else is looking waits for a look that began after the question, so that an answer
     /// is never older than its question, and the dependencies are asked once however many want to know.
     pub async fn probe(&self) -> Report {
         let asked = Instant::now();

@@ -19,7 +19,7 @@ use crate::common::{
 
 const ALL_ANSWERED: &str = "all accepted requests were answered";
 const NOT_ALL: &str = "some requests were not answered within server.shutdown_grace";
-const TOLD_TWICE: &str = "told twice: not waiting for open requests";
+const TOLD_TWICE: &str = "signalled twice: not waiting for open requests";
 
 /// A login whose handler waits for the body.
 async fn open_login(service: &Program, username: &str) -> Connection {

@@ -223,7 +223,7 @@ impl From<CheckError> for ApiError {
         match error {
             CheckError::InvalidToken => Self::InvalidToken,
             CheckError::Unavailable(cause) => {
-                tracing::warn!(cause = %with_sources(&cause), "a token could not be looked at");
+                tracing::warn!(cause = %with_sources(&cause), "a token could not be checked");
                 Self::DependencyUnavailable
             }
             CheckError::Internal(cause) => {
