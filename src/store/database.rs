@@ -66,7 +66,7 @@ const READ_ONLY: &str = "SHOW transaction_read_only";
 pub async fn connect(settings: &config::Database) -> Result<DatabaseConnection, UrlError> {
     let connection = match Options::parse(settings)? {
         Options::Postgres(options) => postgres(*options, settings),
-        Options::Sqlite(options) => sqlite(options, settings),
+        Options::Sqlite(options) => sqlite(*options, settings),
     };
     Ok(connection)
 }
@@ -94,7 +94,7 @@ pub fn directory(settings: &config::Database) -> PathBuf {
 /// What `database.url` says.
 enum Options {
     Postgres(Box<PgConnectOptions>),
-    Sqlite(SqliteConnectOptions),
+    Sqlite(Box<SqliteConnectOptions>),
 }
 
 impl Options {
@@ -112,7 +112,7 @@ impl Options {
                 if options.get_filename().as_os_str().is_empty() {
                     return Err(UrlError::Sqlite);
                 }
-                Ok(Self::Sqlite(options))
+                Ok(Self::Sqlite(Box::new(options)))
             }
             _ => Err(UrlError::Scheme),
         }

@@ -58,9 +58,10 @@ impl<E> Watched<E> {
         if *trouble == now {
             return;
         }
-        match &now {
-            Some(cause) => tracing::warn!(%cause, "spans can't be exported, and are lost"),
-            None => tracing::info!("spans are exported again"),
+        if let Some(cause) = &now {
+            tracing::warn!(%cause, "spans can't be exported, and are lost");
+        } else {
+            tracing::info!("spans are exported again");
         }
         *trouble = now;
     }
