@@ -23,9 +23,9 @@ use tower::Service;
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many connections the kernel keeps until they are taken; it may be configured to keep fewer. What comes beyond that
-/// is not refused but dropped, and its client tries again a second later: with the 128 that Tokio asks for, a burst of
-/// clients sees that second.
-const BACKLOG: u32 = 1024;
+/// is not refused but dropped, and its client tries again after one second, then after two more: a burst of clients that
+/// meets a busy machine sees these seconds. As many as Linux allows by default (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// The most of a request that is buffered, and so the largest head. By default it is 400 KiB, and a thousand clients that
 /// each send a head without end would hold 400 MiB.
