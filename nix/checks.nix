@@ -1,0 +1,212 @@
+# `nix flake check`. Those of the code are the commands of `make lint` and `make test`.
+{
+  pkgs,
+  nixosSystem,
+  claviger,
+  image,
+  module,
+}:
+let
+  inherit (pkgs) lib stdenv runCommand;
+
+  # The tests read documents and configuration files too. What has a check of its own is left out, so that a change of
+  # it does not run them again.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.difference ../. (
+      lib.fileset.unions [
+        ./.
+        ../flake.nix
+        ../flake.lock
+        ../.ci
+        ../.github
+      ]
+    );
+  };
+
+  cargoCheck =
+    {
+      name,
+      inputs ? [ ],
+      command,
+    }:
+    stdenv.mkDerivation {
+      pname = "claviger-${name}";
+      inherit (claviger) version cargoDeps;
+      inherit src;
+      nativeBuildInputs = [
+        pkgs.cargo
+        pkgs.rustc
+        pkgs.rustPlatform.cargoSetupHook
+      ]
+      ++ inputs;
+      buildPhase = ''
+        runHook preBuild
+        ${command}
+        runHook postBuild
+      '';
+      installPhase = "touch $out";
+    };
+
+  # Evaluates a machine with the module, as far as the assertions and what is asked of it.
+  machine =
+    modules:
+    (nixosSystem {
+      inherit (stdenv.hostPlatform) system;
+      modules = [
+        module
+        {
+          # A container has no disks and no boot loader to be asked for.
+          boot.isContainer = true;
+          system.stateVersion = "26.05";
+        }
+      ]
+      ++ modules;
+    }).config;
+  sample = machine [ ./module-sample.nix ];
+  unit = sample.systemd.services.claviger.serviceConfig;
+
+  refusals =
+    settings:
+    lib.filter (lib.hasPrefix "services.claviger.") (
+      map (a: a.message) (lib.filter (a: !a.assertion) (machine [ { services.claviger = settings; } ]).assertions)
+    );
+  # A configuration, and the beginning of what is said to it; null: it is accepted.
+  cases = [
+    {
+      settings.enable = true;
+      says = null;
+    }
+    {
+      settings = {
+        enable = true;
+        environmentFile = "/run/secrets/claviger.env";
+        settings.database.url = "postgres://claviger@db.example.org/claviger";
+        settings.tokens.url_file = "/run/secrets/redis-url";
+      };
+      says = null;
+    }
+    {
+      settings = {
+        enable = true;
+        environmentFile = "${builtins.storeDir}/claviger.env";
+      };
+      says = "services.claviger.environmentFile would be in the Nix store";
+    }
+    {
+      settings = {
+        enable = true;
+        environmentFile = ./checks.nix;
+      };
+      says = "services.claviger.environmentFile would be in the Nix store";
+    }
+    {
+      settings = {
+        enable = true;
+        settings.bootstrap.password = "correct horse battery";
+      };
+      says = "services.claviger.settings holds a password";
+    }
+    {
+      settings = {
+        enable = true;
+        settings.database.url = "postgres://claviger:secret@db.example.org/claviger";
+      };
+      says = "services.claviger.settings holds a password";
+    }
+    {
+      settings = {
+        enable = true;
+        settings.tokens.url = "redis://:secret@redis.example.org:6379/0";
+      };
+      says = "services.claviger.settings holds a password";
+    }
+    {
+      settings = {
+        enable = true;
+        database.createLocally = true;
+        settings.database.url = "postgres://claviger@db.example.org/claviger";
+      };
+      says = "services.claviger.settings.database names a database";
+    }
+    {
+      settings = {
+        enable = true;
+        redis.createLocally = true;
+        settings.tokens.url = "redis://redis.example.org:6379/0";
+      };
+      says = "services.claviger.settings.tokens names a token store";
+    }
+  ];
+  wrong = lib.filter (
+    case:
+    let
+      said = refusals case.settings;
+    in
+    if case.says == null then said != [ ] else !(lib.length said == 1 && lib.hasPrefix case.says (lib.head said))
+  ) cases;
+in
+{
+  clippy = cargoCheck {
+    name = "clippy";
+    inputs = [ pkgs.clippy ];
+    command = "cargo clippy --workspace --all-targets --frozen -- -D warnings";
+  };
+
+  fmt = cargoCheck {
+    name = "fmt";
+    inputs = [ pkgs.rustfmt ];
+    command = "cargo fmt --all --check";
+  };
+
+  doc = cargoCheck {
+    name = "doc";
+    command = ''
+      RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --frozen
+    '';
+  };
+
+  # On a PostgreSQL and a Redis that tests/run starts in the sandbox.
+  tests = cargoCheck {
+    name = "tests";
+    inputs = [
+      pkgs.postgresql
+      pkgs.redis
+    ];
+    command = "bash tests/run --offline";
+  };
+
+  # Made twice, and the same to the byte.
+  image = runCommand "claviger-image-contract" { nativeBuildInputs = [ pkgs.python3 ]; } ''
+    ${image} >first.tar
+    ${image} >second.tar
+    cmp first.tar second.tar
+    python3 ${./image-contract.py} first.tar ${lib.getExe claviger} ${claviger.version}
+    touch $out
+  '';
+
+  module =
+    assert lib.assertMsg (
+      wrong == [ ]
+    ) "the module answers these otherwise than expected: ${builtins.toJSON (map (case: case.settings) wrong)}";
+    assert lib.assertMsg (
+      refusals sample.services.claviger == [ ]
+    ) "nix/module-sample.nix does not fit the module";
+    # Building it checks the settings of the sample, since the commands name the checked file.
+    runCommand "claviger-module"
+      {
+        start = unit.ExecStart;
+        before = lib.concatStringsSep "\n" unit.ExecStartPre;
+      }
+      ''
+        case $start in *claviger-checked.toml\ serve) ;; *) exit 1 ;; esac
+        case $before in *claviger-checked.toml\ migrate\ up) ;; *) exit 1 ;; esac
+        config=''${start#*--config }
+        config=''${config% serve}
+        grep 'trusted_proxies = \["127.0.0.1"\]' "$config"
+        grep 'listen = "127.0.0.1:8000"' "$config"
+        touch $out
+      '';
+
+  vm = pkgs.testers.runNixOSTest (import ./vm-test.nix module);
+}

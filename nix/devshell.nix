@@ -1,0 +1,62 @@
+# What the Makefile and its scripts call, so that `nix develop` followed by any `make` target just works.
+{
+  lib,
+  stdenv,
+  pkgs,
+  mkShell,
+  claviger,
+}:
+mkShell {
+  inputsFrom = [ claviger ];
+
+  packages =
+    (with pkgs; [
+      # Rust, beside rustc and cargo
+      cargo-deny
+      clippy
+      rust-analyzer
+      rustfmt
+      watchexec
+
+      # The servers that tests and `make dev` start
+      nginx
+      postgresql
+      prometheus
+      redis
+
+      # Containers. Their engine is the machine's own.
+      docker-client
+      docker-compose
+
+      # Lints
+      hadolint
+      shellcheck
+      zizmor
+
+      # The rest of what scripts call
+      curl
+      git
+      gnumake
+      jq
+      python3
+    ])
+    # What the Makefile fetches, or does without, where it is not installed. So a nixpkgs that has no such name costs
+    # time and nothing else.
+    ++ map (name: pkgs.${name}) (
+      lib.filter (name: pkgs ? ${name}) [
+        "actionlint"
+        "check-jsonschema"
+        "systemfd"
+      ]
+    )
+    ++ lib.optionals stdenv.hostPlatform.isLinux (
+      with pkgs;
+      [
+        iproute2
+        procps
+      ]
+    );
+
+  # For rust-analyzer.
+  env.RUST_SRC_PATH = "${pkgs.rustPlatform.rustLibSrc}";
+}
