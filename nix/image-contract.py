@@ -8,6 +8,8 @@ import tarfile
 
 # Compressed, as a registry sends it.
 BUDGET = 25 * 1024 * 1024
+# 1980, before which zip knows no time: nixpkgs' builds take it for theirs.
+EPOCH = 315532800
 SHELLS = {"ash", "bash", "busybox", "coreutils", "dash", "env", "nix", "sh", "toybox", "zsh"}
 
 archive, program, version = sys.argv[1:]
@@ -50,7 +52,7 @@ for data in layers:
     with tarfile.open(fileobj=io.BytesIO(data)) as layer:
         for member in layer:
             files["/" + member.name.removeprefix("./").strip("/")] = member
-            expect(member.mtime == 1, f"{member.name} has a time of its own")
+            expect(member.mtime <= EPOCH, f"{member.name} has a time of its own")
             expect(not member.mode & 0o6000, f"{member.name} runs with rights of its owner")
 
 

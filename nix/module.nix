@@ -40,7 +40,7 @@ let
   environment =
     lib.optionalAttrs cfg.database.createLocally {
       # PostgreSQL knows the user by the socket.
-      CLAVIGER_DATABASE__URL = "postgres:///claviger?host=/run/postgresql";
+      CLAVIGER_DATABASE__URL = "postgres://claviger@localhost/claviger?host=/run/postgresql";
     }
     // lib.optionalAttrs cfg.redis.createLocally {
       CLAVIGER_TOKENS__URL_FILE = "${redisFolder}/url";
@@ -158,9 +158,6 @@ in
       }
     ];
 
-    # A proxy on this machine ends TLS.
-    services.claviger.settings.server.listen = lib.mkDefault "127.0.0.1:8000";
-
     environment.systemPackages = [ command ];
 
     users.users.claviger = {
@@ -170,24 +167,29 @@ in
     };
     users.groups.claviger = { };
 
-    services.postgresql = lib.mkIf cfg.database.createLocally {
-      enable = true;
-      ensureDatabases = [ "claviger" ];
-      ensureUsers = [
-        {
-          name = "claviger";
-          ensureDBOwnership = true;
-        }
-      ];
-    };
+    services = {
+      # A proxy on this machine ends TLS.
+      claviger.settings.server.listen = lib.mkDefault "127.0.0.1:8000";
 
-    services.redis.servers.claviger = lib.mkIf cfg.redis.createLocally {
-      enable = true;
-      bind = "127.0.0.1";
-      port = lib.mkDefault 6379;
-      requirePassFile = "${redisFolder}/password";
-      # What was revoked stays revoked when the machine loses power, but for the last second.
-      appendOnly = lib.mkDefault true;
+      postgresql = lib.mkIf cfg.database.createLocally {
+        enable = true;
+        ensureDatabases = [ "claviger" ];
+        ensureUsers = [
+          {
+            name = "claviger";
+            ensureDBOwnership = true;
+          }
+        ];
+      };
+
+      redis.servers.claviger = lib.mkIf cfg.redis.createLocally {
+        enable = true;
+        bind = "127.0.0.1";
+        port = lib.mkDefault 6379;
+        requirePassFile = "${redisFolder}/password";
+        # What was revoked stays revoked when the machine loses power, but for the last second.
+        appendOnly = lib.mkDefault true;
+      };
     };
 
     systemd.services = lib.mkMerge [
