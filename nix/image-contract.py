@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import posixpath
 import sys
 import tarfile
 
@@ -59,6 +60,7 @@ for data in layers:
 def find(path):
     """What is there in the end, all links followed."""
     for _ in range(40):
+        path = posixpath.normpath(path)
         member = files.get(path)
         if member is not None:
             if not member.issym():
