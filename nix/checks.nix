@@ -166,10 +166,11 @@ in
     '';
   };
 
-  # On a PostgreSQL and a Redis that tests/run starts in the sandbox.
+  # tests/run finds the servers in PATH, and starts them in the sandbox.
   tests = cargoCheck {
     name = "tests";
     inputs = [
+      pkgs.nginx
       pkgs.postgresql
       pkgs.redis
     ];

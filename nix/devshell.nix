@@ -29,6 +29,7 @@ mkShell {
       docker-compose
 
       # Lints
+      deadnix
       hadolint
       shellcheck
       zizmor
