@@ -16,8 +16,8 @@ let
 
   settingsFile = format.generate "claviger.toml" cfg.settings;
 
-  # A mistake is found when the machine is built, not when the service starts on it. Files with secrets are on that
-  # machine only, so the check does without the keys that name them.
+  # A mistake is found when the machine is built, not when the service starts on it. Secrets are on that machine only:
+  # the check does without the keys that name their files, and has a password of its own where one is asked for.
   toCheck = lib.mapAttrs (
     _: section:
     if lib.isAttrs section then
@@ -27,10 +27,14 @@ let
   ) cfg.settings;
   checkedFile =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
-      pkgs.runCommand "claviger-checked.toml" { } ''
-        ${program} --config ${format.generate "claviger-to-check.toml" toCheck} config check
-        cp ${settingsFile} $out
-      ''
+      pkgs.runCommand "claviger-checked.toml"
+        (lib.optionalAttrs (get "bootstrap" "username" != null) {
+          CLAVIGER_BOOTSTRAP__PASSWORD = "for this check only";
+        })
+        ''
+          ${program} --config ${format.generate "claviger-to-check.toml" toCheck} config check
+          cp ${settingsFile} $out
+        ''
     else
       settingsFile;
 
