@@ -204,8 +204,8 @@ in
         case $before in *claviger-checked.toml\ migrate\ up) ;; *) exit 1 ;; esac
         config=''${start#*--config }
         config=''${config% serve}
-        grep 'trusted_proxies = \["127.0.0.1"\]' "$config"
-        grep 'listen = "127.0.0.1:8000"' "$config"
+        grep -F trusted_proxies "$config"
+        grep -F '"127.0.0.1:8000"' "$config"
         touch $out
       '';
 
