@@ -174,7 +174,10 @@ in
       pkgs.postgresql
       pkgs.redis
     ];
-    command = "bash tests/run --offline";
+    command = ''
+      export SSL_CERT_FILE=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt
+      bash tests/run --offline
+    '';
   };
 
   # Made twice, and the same to the byte.

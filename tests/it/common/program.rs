@@ -1,5 +1,6 @@
 //! The built program, as an operator runs it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -42,11 +43,22 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)], input: &str) -
 fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_claviger"));
     // Variables of whoever runs the tests must not change what is tested.
+    command.env_clear();
+    if let Some(file) = certificates() {
+        command.env("SSL_CERT_FILE", file);
+    }
+    command.args(arguments).envs(variables.iter().copied());
     command
-        .env_clear()
-        .args(arguments)
-        .envs(variables.iter().copied());
-    command
+}
+
+/// Where the certificates of authorities are, if it is no usual place: in a build by Nix there is no `/etc/ssl`, and a client
+/// that finds none at all can't be built.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests are configured by the environment"
+)]
+fn certificates() -> Option<OsString> {
+    std::env::var_os("SSL_CERT_FILE")
 }
 
 /// The service as a process. It is ended when this is dropped.
