@@ -47,7 +47,6 @@ mkShell {
       lib.filter (name: pkgs ? ${name}) [
         "actionlint"
         "check-jsonschema"
-        "systemfd"
       ]
     )
     ++ lib.optionals stdenv.hostPlatform.isLinux (
