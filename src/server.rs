@@ -1,5 +1,7 @@
 //! Listeners, connections, shutdown. Knows nothing of handlers.
 
+mod inherited;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,6 +20,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+
+pub use self::inherited::Inherited;
 
 /// How long a connection that was accepted during shutdown may take to send its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);

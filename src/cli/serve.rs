@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Failure;
 use crate::app::{self, App};
 use crate::config::{self, Loaded, Mode, Sources};
-use crate::server::{self, Timeouts};
+use crate::server::{self, Inherited, Timeouts};
 use crate::store::schema::SchemaError;
 use crate::store::with_sources;
 use crate::telemetry::Telemetry;
 
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
+    let inherited = Inherited::from_process();
     let loaded = config::load(sources)?;
     super::refuse(&loaded, &app::check(&loaded.config))?;
     let telemetry =
@@ -35,7 +36,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(&loaded, &telemetry));
+    let outcome = runtime.block_on(serve(&loaded, inherited, &telemetry));
     // Names are looked up in threads that can't be told to stop.
     runtime.shutdown_timeout(LOOKUP_GRACE);
     outcome
@@ -46,7 +47,11 @@ const LOOKUP_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, and then ends as it was told to: that is a success, also if some clients did not end their
 /// requests within `server.shutdown_grace`, or if a second signal did not let it wait for them. The log says which.
-async fn serve(loaded: &Loaded, telemetry: &Telemetry) -> Result<(), Failure> {
+async fn serve(
+    loaded: &Loaded,
+    mut inherited: Inherited,
+    telemetry: &Telemetry,
+) -> Result<(), Failure> {
     let config = &loaded.config;
     let settings = config.server.clone();
     let database = scheme(&config.database.url);
@@ -64,10 +69,10 @@ async fn serve(loaded: &Loaded, telemetry: &Telemetry) -> Result<(), Failure> {
     let hash_pool = app.state.authenticator().hash_pool().clone();
     let (api, ops, state, startup) = app.into_parts();
 
-    let listener = bind(settings.listen, "server.listen")?;
-    let ops_listener = bind(settings.ops_listen, "server.ops_listen")?;
+    let api_listener = listener(&mut inherited, 0, settings.listen, "server.listen")?;
+    let ops_listener = listener(&mut inherited, 1, settings.ops_listen, "server.ops_listen")?;
     tracing::info!(
-        api = %listener.local_addr()?,
+        api = %api_listener.local_addr()?,
         ops = %ops_listener.local_addr()?,
         version = env!("CARGO_PKG_VERSION"),
         database,
@@ -82,7 +87,7 @@ async fn serve(loaded: &Loaded, telemetry: &Telemetry) -> Result<(), Failure> {
     };
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let mut watch = tokio::spawn(startup.watch(stop.clone()));
-    let mut api = tokio::spawn(server::serve(listener, api, stop.clone(), timeouts));
+    let mut api = tokio::spawn(server::serve(api_listener, api, stop.clone(), timeouts));
     let ops = tokio::spawn(server::serve(ops_listener, ops, stop_ops.clone(), timeouts));
 
     let outcome = tokio::select! {
@@ -141,7 +146,22 @@ fn scheme(url: &SecretString) -> String {
     scheme.to_owned()
 }
 
-fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+/// The listener that was inherited at this position, or else a new one on `address`, which is the setting `key`.
+fn listener(
+    inherited: &mut Inherited,
+    position: usize,
+    address: SocketAddr,
+    key: &str,
+) -> Result<TcpListener, Failure> {
+    let taken = inherited.take(position).map_err(|error| {
+        Failure::Config(format!(
+            "LISTEN_FDS: number {} can't be listened on: {error}",
+            position + 1
+        ))
+    })?;
+    if let Some(listener) = taken {
+        return Ok(listener);
+    }
     server::bind(address)
         .map_err(|error| Failure::Unavailable(format!("{key}: {address}: {error}")))
 }

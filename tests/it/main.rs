@@ -14,6 +14,8 @@ mod connections;
 #[cfg(test)]
 mod hash_gate;
 #[cfg(test)]
+mod inherited;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod metrics;

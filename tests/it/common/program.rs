@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -79,17 +81,39 @@ impl Program {
     }
 
     fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut all = vec![
+        let mut command = command(&["serve"], &[]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::spawn(command, folder, variables)
+    }
+
+    /// Starts the service with these two as its listeners, in the way of systemd: from the descriptor 3 on, for the process
+    /// with the number of `LISTEN_PID`.
+    fn start_with_listeners(
+        listeners: [&TcpListener; 2],
+        folder: &Path,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new("/bin/sh");
+        let script = "LISTEN_FDS=2 LISTEN_PID=${PID:-$$} exec \"$0\" serve 3<&0 4<&1 0</dev/null 1>/dev/null";
+        command
+            .env_clear()
+            .args(["-c", script, env!("CARGO_BIN_EXE_claviger")]);
+        let [api, ops] = listeners.map(|listener| OwnedFd::from(listener.try_clone().unwrap()));
+        command.stdin(api).stdout(ops);
+        Self::spawn(command, folder, variables)
+    }
+
+    fn spawn(mut command: Command, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let defaults = [
             ("CLAVIGER_SERVER__LISTEN", "127.0.0.1:0"),
             ("CLAVIGER_SERVER__OPS_LISTEN", "127.0.0.1:0"),
             ("CLAVIGER_PASSWORD__MEMORY_KIB", "8"),
             ("CLAVIGER_PASSWORD__ITERATIONS", "1"),
         ];
-        all.extend_from_slice(variables);
-        let mut child = command(&["serve"], &all)
+        let mut child = command
+            .envs(defaults)
+            .envs(variables.iter().copied())
             .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -319,6 +343,11 @@ impl Deployment {
     /// Starts the service and waits until it listens.
     pub(crate) fn start_unready(&self) -> Program {
         Program::start_in(&self.database.folder(), &self.variables())
+    }
+
+    /// Starts the service on listeners of the caller, for the API and for operations, and waits until it listens.
+    pub(crate) fn start_with_listeners(&self, api: &TcpListener, ops: &TcpListener) -> Program {
+        Program::start_with_listeners([api, ops], &self.database.folder(), &self.variables())
     }
 
     /// Starts the service and waits until it is ready.
