@@ -117,6 +117,20 @@ let
     {
       settings = {
         enable = true;
+        settings.database.url = "postgres://claviger@db.example.org/claviger?password=secret";
+      };
+      says = "services.claviger.settings holds a password";
+    }
+    {
+      settings = {
+        enable = true;
+        settings.tokens.url = "redis+sentinel://:secret@redis.example.org:26379/main/0";
+      };
+      says = "services.claviger.settings holds a password";
+    }
+    {
+      settings = {
+        enable = true;
         settings.tokens.url = "redis://:secret@redis.example.org:6379/0";
       };
       says = "services.claviger.settings holds a password";

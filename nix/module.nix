@@ -29,7 +29,8 @@ let
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
       pkgs.runCommand "claviger-checked.toml"
         (lib.optionalAttrs (get "bootstrap" "username" != null) {
-          CLAVIGER_BOOTSTRAP__PASSWORD = "for this check only";
+          # As long as any `password.min_length` that makes sense.
+          CLAVIGER_BOOTSTRAP__PASSWORD = lib.concatMapStrings toString (lib.range 1000 1100);
         })
         ''
           ${program} --config ${format.generate "claviger-to-check.toml" toCheck} config check
@@ -39,7 +40,14 @@ let
       settingsFile;
 
   get = section: key: cfg.settings.${section}.${key} or null;
-  hasPassword = url: url != null && builtins.match "[a-z]+://[^/@]*:[^/@]+@.*" url != null;
+  # Before the host, or as a parameter, which PostgreSQL knows too.
+  hasPassword =
+    url:
+    url != null
+    && (
+      builtins.match "[a-z+]+://[^/@]*:[^/@]+@.*" url != null
+      || builtins.match ".*[?&]password=.*" url != null
+    );
 
   environment =
     lib.optionalAttrs cfg.database.createLocally {
@@ -286,11 +294,11 @@ in
           # `printf` is a builtin: no list of processes shows the password.
           script = ''
             cd ${redisFolder}
-            if [ ! -s url ]; then
-              password=$(od -An -N 32 -t x1 /dev/urandom | tr -d ' \n')
-              printf '%s\n' "$password" >password
-              printf 'redis://default:%s@127.0.0.1:%s/0\n' "$password" ${toString redis.port} >url
+            if [ ! -s password ]; then
+              od -An -N 32 -t x1 /dev/urandom | tr -d ' \n' >password
             fi
+            # Anew each time: the port may have changed.
+            printf 'redis://default:%s@127.0.0.1:%s/0\n' "$(cat password)" ${toString redis.port} >url
           '';
         };
       })

@@ -73,11 +73,14 @@ impl Checks {
         if self.gather(key, answer) {
             tokio::spawn(Arc::clone(self).send());
         }
-        // A sender is dropped without an answer only when the runtime ends.
-        answered.await.unwrap_or(Err(Attempt::TimedOut))
+        // A sender is dropped without an answer when the runtime ends, or by a bug.
+        answered
+            .await
+            .unwrap_or_else(|_| Err(unexpected("the task that sends the checks ended")))
     }
 
-    /// Adds a check to the next batch, and tells whether it is the first.
+    /// Adds a check to the next batch, and tells whether it is the first: whoever adds that one has to start the task that
+    /// sends the batch, as nobody else will. A batch is no larger than the number of requests that are open.
     fn gather(&self, key: &str, answer: oneshot::Sender<Answer>) -> bool {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         next.commands.cmd("GET").arg(key).cmd("PTTL").arg(key);
@@ -101,7 +104,7 @@ impl Checks {
                 for waiting in waiting {
                     let answer = answers.next().zip(answers.next());
                     // A client that left waits no more.
-                    let _ = waiting.send(answer.ok_or_else(incomplete));
+                    let _ = waiting.send(answer.ok_or_else(|| unexpected("an answer is missing")));
                 }
             }
             Err(error) => {
@@ -127,9 +130,6 @@ impl Checks {
     }
 }
 
-fn incomplete() -> Attempt {
-    Attempt::Redis(RedisError::from((
-        ErrorKind::UnexpectedReturnType,
-        "an answer is missing",
-    )))
+fn unexpected(what: &'static str) -> Attempt {
+    Attempt::Redis(RedisError::from((ErrorKind::UnexpectedReturnType, what)))
 }
