@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
     EXAMPLE, EXAMPLE_NEEDS, Edge, Front, HERE, THERE, compose, deployment, outside, port, replace,
@@ -123,6 +123,35 @@ async fn a_login_goes_to_the_address_that_takes_it(
         let answer = front.nginx.send(&outside(&post_login("alice"))).await;
         answer.token();
     }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_login_goes_past_an_address_that_is_silent(
+    #[values(Edge::Compose, Edge::Example)] edge: Edge,
+) {
+    let deployment = deployment().await;
+    let service = deployment.start();
+    let port = port(&service);
+    // As a machine without power. The kernel keeps one connection here that nobody takes, and drops what comes after it.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind((THERE, port).into()).unwrap();
+    let silent = silent.listen(0).unwrap();
+    let _kept = TcpStream::connect((THERE, port)).await.unwrap();
+    let front = edge
+        .before_with(&[THERE, HERE], port, |text| {
+            replace(
+                text,
+                "proxy_connect_timeout 2s;",
+                "proxy_connect_timeout 200ms;",
+            )
+        })
+        .await;
+    for _ in 0..8 {
+        let answer = front.nginx.send(&outside(&post_login("alice"))).await;
+        answer.token();
+    }
+    drop(silent);
 }
 
 #[rstest]
