@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-# Throw-away PostgreSQL and Redis servers on free loopback ports. Sourced by tests/run and bench/run, never run.
+# PostgreSQL and Redis servers on free loopback ports. Sourced by tests/run, bench/run and docker/dev, never run.
 #
 # servers_find   finds the servers' programs, or installs them; sets postgres_bin and redis_server
 # servers_start  starts one of each; sets database_url and redis_url
-# servers_stop   ends exactly those two and removes their data; safe to call at any time
+# servers_stop   ends exactly those two; safe to call at any time
+#
+# Their data is thrown away at the end, or kept for the next time in the folder that servers_kept names.
 #
 # Both servers ask for a password that is new each time: on a shared machine, a loopback port is open to everybody.
 
@@ -11,6 +13,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 servers_dir=
+servers_kept=
 postgres_data=
 redis_pid=
 # Who runs PostgreSQL, which refuses to run as root. Empty: whoever runs the script.
@@ -60,7 +63,12 @@ servers_find() {
 servers_start() {
     # What is written here holds passwords.
     umask 077
-    servers_dir=$(mktemp -d "${TMPDIR:-/tmp}/claviger-servers.XXXXXX")
+    if [ -n "$servers_kept" ]; then
+        mkdir -p "$servers_kept"
+        servers_dir=$(cd "$servers_kept" && pwd)
+    else
+        servers_dir=$(mktemp -d "${TMPDIR:-/tmp}/claviger-servers.XXXXXX")
+    fi
     # Another user has to be able to pass through to PostgreSQL's folder.
     chmod 711 "$servers_dir"
     start_postgres
@@ -69,18 +77,20 @@ servers_start() {
 }
 
 servers_stop() {
+    local mode=fast
     if [ -n "$redis_pid" ]; then
         kill "$redis_pid" 2>/dev/null || true
         wait "$redis_pid" 2>/dev/null || true
         redis_pid=
     fi
     if [ -n "$postgres_data" ]; then
-        # pg_ctl takes the process id from the data folder. There is nothing to keep, so it need not be gentle.
-        as_postgres "$postgres_bin/pg_ctl" stop --silent --mode immediate --pgdata "$postgres_data" >/dev/null 2>&1 || true
+        # Where there is nothing to keep, it need not be gentle. pg_ctl takes the process id from the data folder.
+        [ -n "$servers_kept" ] || mode=immediate
+        as_postgres "$postgres_bin/pg_ctl" stop --silent --mode "$mode" --pgdata "$postgres_data" >/dev/null 2>&1 || true
         postgres_data=
     fi
     if [ -n "$servers_dir" ]; then
-        rm -rf "$servers_dir"
+        [ -n "$servers_kept" ] || rm -rf "$servers_dir"
         servers_dir=
     fi
 }
@@ -126,27 +136,34 @@ cd_postgres() (
 
 start_postgres() {
     local home=$servers_dir/postgres password port attempt locale=C
-    password=$(random_password)
     if [ "$(id -u)" -eq 0 ]; then
         postgres_user=nobody
         ! id postgres >/dev/null 2>&1 || postgres_user=postgres
     fi
-    mkdir -m 700 "$home"
-    printf '%s\n' "$password" >"$home/password"
-    [ -z "$postgres_user" ] || chown -R "$postgres_user" "$home"
-    as_postgres test -w "$home" ||
-        die "PostgreSQL runs as the user $postgres_user, who can't reach $servers_dir: set TMPDIR to a folder that is open to all."
-    # macOS has no C.UTF-8.
-    ! locale -a 2>/dev/null | grep -qi '^c\.utf-\?8$' || locale=C.UTF-8
-    if ! cd_postgres "$postgres_bin/initdb" --pgdata "$home/data" --username claviger --pwfile "$home/password" \
-        --auth scram-sha-256 --encoding UTF8 --locale "$locale" --no-sync >"$servers_dir/initdb.log" 2>&1; then
-        cat "$servers_dir/initdb.log" >&2
-        die "initdb failed: see its message above."
+    # Written last: an initdb may have been broken off.
+    if [ ! -e "$home/made" ]; then
+        mkdir -m 700 "$home" || die "there is no complete PostgreSQL in $home: remove that folder."
+        random_password >"$home/password"
+        [ -z "$postgres_user" ] || chown -R "$postgres_user" "$home"
+        as_postgres test -w "$home" ||
+            die "PostgreSQL runs as the user $postgres_user, who can't reach $home: set TMPDIR, or DEV_DATA for" \
+                "\`make dev\`, to a folder that is open to all."
+        # macOS has no C.UTF-8.
+        ! locale -a 2>/dev/null | grep -qi '^c\.utf-\?8$' || locale=C.UTF-8
+        if ! cd_postgres "$postgres_bin/initdb" --pgdata "$home/data" --username claviger --pwfile "$home/password" \
+            --auth scram-sha-256 --encoding UTF8 --locale "$locale" --no-sync >"$servers_dir/initdb.log" 2>&1; then
+            cat "$servers_dir/initdb.log" >&2
+            die "initdb failed: see its message above."
+        fi
+        # It makes no socket: the usual folder may not be there.
+        printf '%s\n' "listen_addresses = '127.0.0.1'" "unix_socket_directories = ''" "max_connections = 200" |
+            as_postgres tee -a "$home/data/postgresql.conf" >/dev/null
+        # What is thrown away needs no durability.
+        [ -n "$servers_kept" ] || printf '%s\n' "fsync = off" "synchronous_commit = off" "full_page_writes = off" |
+            as_postgres tee -a "$home/data/postgresql.conf" >/dev/null
+        : >"$home/made"
     fi
-    # Its durability is switched off, since the data is thrown away. It makes no socket: the usual folder may not be there.
-    printf '%s\n' "listen_addresses = '127.0.0.1'" "unix_socket_directories = ''" "max_connections = 200" \
-        "fsync = off" "synchronous_commit = off" "full_page_writes = off" |
-        as_postgres tee -a "$home/data/postgresql.conf" >/dev/null
+    password=$(cat "$home/password")
 
     # From here on there may be something to stop.
     postgres_data=$home/data
@@ -167,14 +184,15 @@ start_postgres() {
 }
 
 start_redis() {
-    local log=$servers_dir/redis.log password port attempt tick
+    local log=$servers_dir/redis.log password port attempt tick appendonly=no
+    [ -z "$servers_kept" ] || appendonly=yes
     password=$(random_password)
     for attempt in 1 2 3 4 5; do
         port=$(free_port)
         : >"$log"
         # The settings come in a file, since everybody can read a program's arguments.
-        printf '%s\n' "bind 127.0.0.1" "port $port" "requirepass $password" "dir $servers_dir" 'save ""' "appendonly no" \
-            >"$servers_dir/redis.conf"
+        printf '%s\n' "bind 127.0.0.1" "port $port" "requirepass $password" "dir $servers_dir" 'save ""' \
+            "appendonly $appendonly" >"$servers_dir/redis.conf"
         "$redis_server" "$servers_dir/redis.conf" >"$log" 2>&1 &
         redis_pid=$!
         for ((tick = 0; tick < 200; tick++)); do
