@@ -1,8 +1,9 @@
-//! The table of metrics in docs/operations.md against a scrape.
+//! The table of metrics in docs/operations.md, the rules of Prometheus and the dashboard of Grafana against a scrape.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rstest::rstest;
+use serde_json::Value;
 
 use crate::common::{Backend, TestApp};
 
@@ -104,5 +105,144 @@ fn a_difference_would_be_seen() {
         page.replace("b_count", "c_count"),
     ] {
         assert_ne!(live(scrape), documented(&other));
+    }
+}
+
+/// What Prometheus adds to what it scrapes, and what is a matter of one expression.
+const NOT_OURS: [&str; 4] = ["alertname", "instance", "job", "le"];
+
+/// A label and its value as `name="value"`, with the name of the series in front.
+fn series(scrape: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut series: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in scrape.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once(['{', ' ']).unwrap();
+        let pairs = series.entry(name).or_default();
+        if let Some((labels, _)) = rest.split_once('}') {
+            pairs.extend(labels.split(',').filter(|pair| !pair.is_empty()));
+        }
+    }
+    series
+}
+
+/// What expressions of PromQL ask for that no scrape has: names, labels and values. All in them that begins like one of our
+/// metrics is taken for one.
+fn missing(expressions: &str, scrape: &str) -> Vec<String> {
+    let series = series(scrape);
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let mut missing = Vec::new();
+    let mut rest = expressions;
+    while let Some(start) = rest.find(is_name) {
+        rest = &rest[start..];
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        rest = after;
+        if !["claviger_", "process_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
+            continue;
+        }
+        let Some(pairs) = series.get(name) else {
+            missing.push(name.to_owned());
+            continue;
+        };
+        let selector = after
+            .strip_prefix('{')
+            .and_then(|selector| selector.split_once('}'))
+            .map_or("", |(selector, _)| selector);
+        for matcher in selector.split(',').map(str::trim) {
+            let (label, value) = matcher.split_once('=').unwrap_or_default();
+            // A regular expression is compared by its label only.
+            let found = if value.starts_with('"') {
+                pairs.contains(matcher)
+            } else {
+                pairs
+                    .iter()
+                    .any(|pair| pair.starts_with(&format!("{label}=")))
+            };
+            if !label.is_empty() && !NOT_OURS.contains(&label) && !found {
+                missing.push(format!("{name}{{{matcher}}}"));
+            }
+        }
+    }
+    let labels: BTreeSet<&str> = series
+        .values()
+        .flatten()
+        .filter_map(|pair| Some(pair.split_once('=')?.0))
+        .chain(NOT_OURS)
+        .collect();
+    for (_, grouped) in expressions
+        .match_indices("by (")
+        .map(|(at, by)| expressions.split_at(at + by.len()))
+    {
+        let (grouped, _) = grouped.split_once(')').unwrap();
+        let unknown = grouped
+            .split(',')
+            .map(str::trim)
+            .filter(|label| !labels.contains(label));
+        missing.extend(unknown.map(|label| format!("by ({label})")));
+    }
+    missing
+}
+
+/// All texts of a JSON document, a line each.
+fn texts(document: &Value) -> String {
+    match document {
+        Value::String(text) => format!("{text}\n"),
+        Value::Array(items) => items.iter().map(texts).collect(),
+        Value::Object(members) => members.values().map(texts).collect(),
+        _ => String::new(),
+    }
+}
+
+#[tokio::test]
+async fn the_rules_and_the_dashboard_ask_for_what_there_is() {
+    let app = TestApp::start(Backend::External).await;
+    app.user("alice").await;
+    let token = app.token("alice").await;
+    assert_eq!(app.check(&token).await.status, 200);
+    assert_eq!(app.log_out(&token).await.status, 204);
+    let scrape = app.ops("/metrics").await.text();
+
+    let dashboard = include_str!("../../docker/grafana/dashboards/claviger.json");
+    let dashboard = texts(&serde_json::from_str(dashboard).unwrap());
+    for (expressions, at_least) in [
+        (include_str!("../../docker/prometheus/rules.yml"), 5),
+        (include_str!("../../docker/prometheus/rules.test.yml"), 5),
+        (dashboard.as_str(), 20),
+    ] {
+        assert_eq!(missing(expressions, &scrape), Vec::<String>::new());
+        let names = expressions.matches("claviger_").count();
+        assert!(names >= at_least, "only {names} metrics were found");
+    }
+}
+
+#[test]
+fn what_no_scrape_has_would_be_seen() {
+    let scrape = "# TYPE claviger_a_total counter\nclaviger_a_total{outcome=\"good\",route=\"/\"} 1\n\
+                  claviger_b_seconds_bucket{le=\"1\"} 1\nprocess_c 1\n";
+    for expression in [
+        "sum by (outcome, instance) (rate(claviger_a_total{outcome=\"good\", instance=~\"$x\"}[5m]))",
+        "histogram_quantile(0.99, sum by (le) (claviger_b_seconds_bucket)) > process_c",
+        "up{job=\"claviger\"}",
+        "claviger_a_total{route=~\".+\"}",
+    ] {
+        assert_eq!(missing(expression, scrape), Vec::<String>::new());
+    }
+    for (expression, expected) in [
+        ("rate(claviger_a[5m])", "claviger_a"),
+        ("claviger_b_seconds", "claviger_b_seconds"),
+        ("x + process_d", "process_d"),
+        (
+            "claviger_a_total{outcome=\"bad\"}",
+            "claviger_a_total{outcome=\"bad\"}",
+        ),
+        (
+            "claviger_a_total{method=~\".*\"}",
+            "claviger_a_total{method=~\".*\"}",
+        ),
+        ("sum by (method) (claviger_a_total)", "by (method)"),
+    ] {
+        assert_eq!(missing(expression, scrape), [expected]);
     }
 }
