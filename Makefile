@@ -25,7 +25,7 @@ CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),target/tools/$(CAR
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	    /^[a-z][a-z_-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	    /^[a-z][a-z0-9_-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Built before anything is printed: the first build takes minutes, shows its progress, and would push the line to try out
 # of sight. The two URLs are set to their defaults, so that a DATABASE_URL or REDIS_URL of another project is not used.
@@ -62,6 +62,74 @@ doc: ## Build the documentation of the code, private items included
 .PHONY: bench
 bench: ## Measure against bare ceilings (about ten minutes; BENCH_SECONDS, BENCH_ROUNDS)
 	@bench/run
+
+##@ Development
+
+COMPOSE := docker compose
+# What concerns all containers concerns those of the profiles too, whichever profiles .env names.
+COMPOSE_ALL := $(COMPOSE) --profile '*'
+# `docker compose exec` has to be told where there is no terminal.
+EXEC := tty=; [ -t 0 ] && [ -t 1 ] || tty=-T; $(COMPOSE_ALL) exec $$tty
+# `make upb` fetches the images anew. Empty: makes do with those that are here.
+PULL ?= --pull
+
+.PHONY: up
+up: .env ## Start the development environment in Docker, and wait until it is ready
+	@docker/up
+
+.PHONY: upb
+upb: .env ## The same, with all images built anew; PULL= for those who can't fetch any
+	@$(if $(PULL),$(COMPOSE) pull --ignore-buildable)
+	@$(COMPOSE) build --no-cache $(PULL)
+	@docker/up --force-recreate
+
+.PHONY: stop
+stop: .env ## Stop it
+	@$(COMPOSE_ALL) stop
+
+.PHONY: down
+down: .env ## Stop it and remove the containers; the data is kept
+	@$(COMPOSE_ALL) down --remove-orphans
+
+.PHONY: reset
+reset: .env ## Remove all of it: containers, database, Redis, what was built; .env is kept
+	@$(COMPOSE_ALL) down --remove-orphans --volumes
+
+.PHONY: ps
+ps: .env ## Show what runs
+	@$(COMPOSE_ALL) ps --all
+
+.PHONY: logs
+logs: .env ## Show the logs, and follow them at a terminal; c=api chooses
+	@follow=; [ ! -t 1 ] || follow=--follow; $(COMPOSE_ALL) logs --tail 200 $$follow $(c)
+
+.PHONY: db
+db: .env ## psql in the database
+	@$(EXEC) db psql
+
+.PHONY: r
+r: .env ## redis-cli
+	@$(EXEC) redis redis-cli
+
+.PHONY: b
+b: .env ## A shell in a container: c=api
+	@[ -n "$(c)" ] || { echo "make: say in which container, such as c=api: $$($(COMPOSE_ALL) config --services | sort | xargs)" >&2; exit 2; }
+	@$(EXEC) $(c) sh -c 'if command -v bash >/dev/null; then exec bash; else exec sh; fi'
+
+.PHONY: dev
+dev: ## The same processes without Docker; they end with Ctrl+C
+	@PORT=$(PORT) OPS_PORT=$(OPS_PORT) DEV_PASSWORD=$(DEV_PASSWORD) docker/dev
+
+.PHONY: doctor
+doctor: ## Look for what keeps the above from working, and say what to do
+	@docker/doctor
+
+.PHONY: e2e-compose
+e2e-compose: ## Try all of the above for real, in a copy and beside what runs
+	@docker/e2e
+
+.env:
+	@docker/env
 
 ##@ Checks
 

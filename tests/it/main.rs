@@ -12,6 +12,8 @@ mod config;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod docker;
+#[cfg(test)]
 mod hash_gate;
 #[cfg(test)]
 mod inherited;
