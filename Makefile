@@ -66,8 +66,12 @@ bench: ## Measure against bare ceilings (about ten minutes; BENCH_SECONDS, BENCH
 ##@ Development
 
 COMPOSE := docker compose
+# Without .env what runs can be seen and ended all the same; the variables only have to be there.
+ifeq ($(wildcard .env),)
+COMPOSE_ENV := POSTGRES_PASSWORD=- REDIS_PASSWORD=- GRAFANA_PASSWORD=-
+endif
 # What concerns all containers concerns those of the profiles too, whichever profiles .env names.
-COMPOSE_ALL := $(COMPOSE) --profile '*'
+COMPOSE_ALL := $(COMPOSE_ENV) $(COMPOSE) --profile '*'
 # `docker compose exec` has to be told where there is no terminal.
 EXEC := tty=; [ -t 0 ] && [ -t 1 ] || tty=-T; $(COMPOSE_ALL) exec $$tty
 # `make upb` fetches the images anew. Empty: makes do with those that are here.
@@ -80,39 +84,39 @@ up: .env ## Start the development environment in Docker, and wait until it is re
 .PHONY: upb
 upb: .env ## The same, with all images built anew; PULL= for those who can't fetch any
 	@$(if $(PULL),$(COMPOSE) pull --ignore-buildable)
-	@$(COMPOSE) build --no-cache $(PULL)
+	@$(COMPOSE_ALL) build --no-cache $(PULL)
 	@docker/up --force-recreate
 
 .PHONY: stop
-stop: .env ## Stop it
+stop: ## Stop it
 	@$(COMPOSE_ALL) stop
 
 .PHONY: down
-down: .env ## Stop it and remove the containers; the data is kept
+down: ## Stop it and remove the containers; the data is kept
 	@$(COMPOSE_ALL) down --remove-orphans
 
 .PHONY: reset
-reset: .env ## Remove all of it: containers, database, Redis, what was built; .env is kept
+reset: ## Remove all of it: containers, database, Redis, what was built; .env is kept
 	@$(COMPOSE_ALL) down --remove-orphans --volumes
 
 .PHONY: ps
-ps: .env ## Show what runs
+ps: ## Show what runs
 	@$(COMPOSE_ALL) ps --all
 
 .PHONY: logs
-logs: .env ## Show the logs, and follow them at a terminal; c=api chooses
+logs: ## Show the logs, and follow them at a terminal; c=api chooses
 	@follow=; [ ! -t 1 ] || follow=--follow; $(COMPOSE_ALL) logs --tail 200 $$follow $(c)
 
 .PHONY: db
-db: .env ## psql in the database
+db: ## psql in the database
 	@$(EXEC) db psql
 
 .PHONY: r
-r: .env ## redis-cli
+r: ## redis-cli
 	@$(EXEC) redis redis-cli
 
 .PHONY: b
-b: .env ## A shell in a container: c=api
+b: ## A shell in a container: c=api
 	@[ -n "$(c)" ] || { echo "make: say in which container, such as c=api: $$($(COMPOSE_ALL) config --services | sort | xargs)" >&2; exit 2; }
 	@$(EXEC) $(c) sh -c 'if command -v bash >/dev/null; then exec bash; else exec sh; fi'
 
@@ -133,10 +137,7 @@ e2e-compose: ## Try all of the above for real, in a copy and beside what runs
 
 ##@ Checks
 
-# Once there is one of these files, its check is part of `make lint`, and fails where another of them is missing.
-LINTS := lint-shell lint-workflows \
-    $(if $(wildcard docker/*.Dockerfile docker-compose.yml),lint-docker) \
-    $(if $(wildcard flake.nix flake.lock nix/*.nix),lint-nix)
+LINTS := lint-shell lint-workflows lint-docker lint-nix
 
 .PHONY: lint
 lint: lint-fmt lint-code doc $(LINTS) deny ## Everything that is checked without running: format, clippy, doc, scripts, workflows, licences
@@ -192,7 +193,17 @@ example: ## Write config.example.toml anew
 	cargo run --quiet --locked -- config example > target/config.example.toml
 	mv target/config.example.toml config.example.toml
 
+define no_target
+@echo "make: there is no target $@" >&2
+@$(MAKE) --silent --no-print-directory help >&2
+@exit 2
+endef
+
+# Make takes a folder for a target that is up to date, and so `make tests` for done.
+FOLDERS := $(filter-out bench,$(patsubst %/,%,$(wildcard */)))
+.PHONY: $(FOLDERS)
+$(FOLDERS):
+	$(no_target)
+
 .DEFAULT:
-	@echo "make: there is no target $@" >&2
-	@$(MAKE) --silent --no-print-directory help >&2
-	@exit 2
+	$(no_target)

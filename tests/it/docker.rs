@@ -20,7 +20,11 @@ fn the_image_has_the_version_and_the_toolchain_of_the_package() {
     let version = env!("CARGO_PKG_VERSION");
     let label = format!("org.opencontainers.image.version=\"{version}\"");
     assert!(DOCKERFILE.contains(&label), "{label}");
-    let toolchain = env!("CARGO_PKG_RUST_VERSION");
+    let toolchain = include_str!("../../rust-toolchain.toml");
+    let toolchain = toolchain.split_once("channel = \"").unwrap().1;
+    let (toolchain, _) = toolchain.split_once('"').unwrap();
+    // The image is rebuilt for each fix of its series.
+    let toolchain = toolchain.rsplit_once('.').unwrap().0;
     for image in DOCKERFILE
         .lines()
         .filter_map(|line| line.strip_prefix("FROM rust:"))
