@@ -124,7 +124,7 @@ fn series(scrape: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     series
 }
 
-/// What expressions of PromQL ask for that no scrape has: names, labels and values. All in them that begins like one of our
+/// What expressions of `PromQL` ask for that no scrape has: names, labels and values. All in them that begins like one of our
 /// metrics is taken for one.
 fn missing(expressions: &str, scrape: &str) -> Vec<String> {
     let series = series(scrape);
