@@ -71,86 +71,40 @@ let
     lib.filter (lib.hasPrefix "services.claviger.") (
       map (a: a.message) (lib.filter (a: !a.assertion) (machine [ { services.claviger = settings; } ]).assertions)
     );
-  # A configuration, and the beginning of what is said to it; null: it is accepted.
+  # The beginning of what is said to a configuration; null: it is accepted.
+  case = says: settings: {
+    inherit says;
+    settings = {
+      enable = true;
+    }
+    // settings;
+  };
+  accepted = case null;
+  inStore = case "services.claviger.environmentFile would be in the Nix store";
+  holdsPassword =
+    settings: case "services.claviger.settings holds a password" { inherit settings; };
   cases = [
-    {
-      settings.enable = true;
-      says = null;
-    }
-    {
-      settings = {
-        enable = true;
-        environmentFile = "/run/secrets/claviger.env";
-        settings.database.url = "postgres://claviger@db.example.org/claviger";
-        settings.tokens.url_file = "/run/secrets/redis-url";
-      };
-      says = null;
-    }
-    {
-      settings = {
-        enable = true;
-        environmentFile = "${builtins.storeDir}/claviger.env";
-      };
-      says = "services.claviger.environmentFile would be in the Nix store";
-    }
-    {
-      settings = {
-        enable = true;
-        environmentFile = ./checks.nix;
-      };
-      says = "services.claviger.environmentFile would be in the Nix store";
-    }
-    {
-      settings = {
-        enable = true;
-        settings.bootstrap.password = "correct horse battery";
-      };
-      says = "services.claviger.settings holds a password";
-    }
-    {
-      settings = {
-        enable = true;
-        settings.database.url = "postgres://claviger:secret@db.example.org/claviger";
-      };
-      says = "services.claviger.settings holds a password";
-    }
-    {
-      settings = {
-        enable = true;
-        settings.database.url = "postgres://claviger@db.example.org/claviger?password=secret";
-      };
-      says = "services.claviger.settings holds a password";
-    }
-    {
-      settings = {
-        enable = true;
-        settings.tokens.url = "redis+sentinel://:secret@redis.example.org:26379/main/0";
-      };
-      says = "services.claviger.settings holds a password";
-    }
-    {
-      settings = {
-        enable = true;
-        settings.tokens.url = "redis://:secret@redis.example.org:6379/0";
-      };
-      says = "services.claviger.settings holds a password";
-    }
-    {
-      settings = {
-        enable = true;
-        database.createLocally = true;
-        settings.database.url = "postgres://claviger@db.example.org/claviger";
-      };
-      says = "services.claviger.settings.database names a database";
-    }
-    {
-      settings = {
-        enable = true;
-        redis.createLocally = true;
-        settings.tokens.url = "redis://redis.example.org:6379/0";
-      };
-      says = "services.claviger.settings.tokens names a token store";
-    }
+    (accepted { })
+    (accepted {
+      environmentFile = "/run/secrets/claviger.env";
+      settings.database.url = "postgres://claviger@db.example.org/claviger";
+      settings.tokens.url_file = "/run/secrets/redis-url";
+    })
+    (inStore { environmentFile = "${builtins.storeDir}/claviger.env"; })
+    (inStore { environmentFile = ./checks.nix; })
+    (holdsPassword { bootstrap.password = "correct horse battery"; })
+    (holdsPassword { database.url = "postgres://claviger:secret@db.example.org/claviger"; })
+    (holdsPassword { database.url = "postgres://claviger@db.example.org/claviger?password=secret"; })
+    (holdsPassword { tokens.url = "redis://:secret@redis.example.org:6379/0"; })
+    (holdsPassword { tokens.url = "redis+sentinel://:secret@redis.example.org:26379/main/0"; })
+    (case "services.claviger.settings.database names a database" {
+      database.createLocally = true;
+      settings.database.url = "postgres://claviger@db.example.org/claviger";
+    })
+    (case "services.claviger.settings.tokens names a token store" {
+      redis.createLocally = true;
+      settings.tokens.url = "redis://redis.example.org:6379/0";
+    })
   ];
   wrong = lib.filter (
     case:

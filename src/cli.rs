@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -152,13 +153,12 @@ fn refuse(loaded: &Loaded, errors: &[BuildError]) -> Result<(), ConfigError> {
 
 /// What a command ends with that could not build what it needs.
 fn not_built(loaded: &Loaded, error: BuildError) -> Failure {
-    if error.keys().is_empty() {
-        return Failure::Other(error.into());
+    if !error.keys().is_empty()
+        && let Err(refused) = refuse(loaded, slice::from_ref(&error))
+    {
+        return refused.into();
     }
-    match refuse(loaded, &[error]) {
-        Err(error) => error.into(),
-        Ok(()) => Failure::Other(anyhow::anyhow!("an error that is none")),
-    }
+    Failure::Other(error.into())
 }
 
 /// A client for the commands that ask a running service.

@@ -8,13 +8,13 @@ use claviger::store::schema::{Schema, Target};
 use futures_util::future::join_all;
 use redis::AsyncCommands;
 use rstest::rstest;
-use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::common::{
     Answer, Backend, Connection, Deployment, Program, credentials, get, head_of_login, post_login,
-    redis_url, with_token,
+    redis_url, wait_for_a_lock, with_token,
 };
 
 const ALL_ANSWERED: &str = "all accepted requests were answered";
@@ -324,16 +324,7 @@ async fn a_migration_that_has_begun_is_waited_for() {
         .await
         .unwrap();
     let service = deployment.start_unready();
-    let waits = Statement::from_string(
-        database.get_database_backend(),
-        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    );
-    while database
-        .query_one_raw(waits.clone())
-        .await
-        .unwrap()
-        .is_none()
-    {}
+    wait_for_a_lock(&database).await;
 
     service.signal("TERM");
     service.wait_for_draining().await;

@@ -5,13 +5,11 @@ use std::sync::{Arc, Mutex};
 use claviger::config::{MigrateMode, Mode};
 use claviger::store::schema::{Schema, SchemaError, Target};
 use rstest::rstest;
-use sea_orm::{
-    ConnectionTrait, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::common::{Backend, Deployment, PASSWORD, Proxy, TestApp};
+use crate::common::{Backend, Deployment, PASSWORD, Proxy, TestApp, wait_for_a_lock};
 
 async fn version(app: &TestApp) -> usize {
     Schema::new(app.database.connect().await)
@@ -81,16 +79,7 @@ async fn a_migration_whose_connection_breaks_is_tried_again() {
     deployment.set("CLAVIGER_DATABASE__URL", url.expose_secret());
     deployment.set("CLAVIGER_DATABASE__MIGRATE", "auto");
     let mut service = deployment.start_unready();
-    let waits = Statement::from_string(
-        database.get_database_backend(),
-        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    );
-    while database
-        .query_one_raw(waits.clone())
-        .await
-        .unwrap()
-        .is_none()
-    {}
+    wait_for_a_lock(&database).await;
 
     proxy.cut();
     let trouble = service.wait_for("the start is not done, and will be tried again");

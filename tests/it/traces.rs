@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
@@ -26,6 +27,9 @@ use tokio::task::JoinSet;
 use crate::common::{
     Backend, Deployment, PASSWORD, Program, credentials, get, post, post_login, run, with_token,
 };
+
+/// Far longer than an export takes, and less than for ever.
+const LONGEST_EXPORT: Duration = Duration::from_mins(2);
 
 /// An OpenTelemetry collector, for OTLP over HTTP.
 struct Collector {
@@ -51,6 +55,19 @@ impl Collector {
             status,
             _tasks: tasks,
         }
+    }
+
+    /// Returns when there are more exports than this, and how many there are.
+    async fn more_than(&self, exports: usize) -> usize {
+        let more = async {
+            while self.exports().len() == exports {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONGEST_EXPORT, more)
+            .await
+            .expect("an export");
+        self.exports().len()
     }
 
     fn answer(&self, status: u16) {
@@ -400,10 +417,7 @@ async fn a_collector_that_refuses_is_logged_once_and_when_it_takes_spans_again()
         collector.answer(status);
         for _ in 0..3 {
             service.send(&get("/")).await;
-            while collector.exports().len() == exports {
-                tokio::task::yield_now().await;
-            }
-            exports = collector.exports().len();
+            exports = collector.more_than(exports).await;
         }
         let message = if status == 200 {
             "spans are exported again"

@@ -2,8 +2,8 @@
 
 use claviger::config::{self, Config};
 use claviger::store::database;
-use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, PgConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
@@ -63,6 +63,24 @@ impl TestDatabase {
     pub(crate) async fn connect(&self) -> DatabaseConnection {
         database::connect(&self.settings()).await.unwrap()
     }
+}
+
+/// How often a condition is looked at before it is given up. Each look is a query, so this is some minutes.
+const MOST_LOOKS: u32 = 200_000;
+
+/// Returns when somebody waits for a lock in this database of PostgreSQL.
+pub(crate) async fn wait_for_a_lock(database: &DatabaseConnection) {
+    let waits = Statement::from_string(
+        database.get_database_backend(),
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    for _ in 0..MOST_LOOKS {
+        let found = database.query_one_raw(waits.clone()).await.unwrap();
+        if found.is_some() {
+            return;
+        }
+    }
+    panic!("nobody ever waits for a lock");
 }
 
 /// An empty database.

@@ -154,6 +154,39 @@ async fn a_login_goes_past_an_address_that_is_silent(
     drop(silent);
 }
 
+/// Another address is for those that fail at once: nobody waits for the longest answer twice.
+#[rstest]
+#[tokio::test]
+async fn who_was_answered_nothing_for_long_is_not_sent_on(
+    #[values(Edge::Compose, Edge::Example)] edge: Edge,
+) {
+    let (here, port) = stand_in().await;
+    let there = TcpListener::bind((THERE, port)).await.unwrap();
+    let front = edge
+        .before_with(&[HERE, THERE], port, |text| {
+            let text = replace(text, "proxy_read_timeout 15s;", "proxy_read_timeout 300ms;");
+            replace(
+                &text,
+                "proxy_next_upstream_timeout 5s;",
+                "proxy_next_upstream_timeout 100ms;",
+            )
+        })
+        .await;
+    let request = outside(&get("/"));
+    let mut asked = std::pin::pin!(front.nginx.send(&request));
+    // Open, and never answered.
+    let mut taken = Vec::new();
+    let answer = loop {
+        tokio::select! {
+            answer = asked.as_mut() => break answer,
+            Ok((stream, _)) = here.accept() => taken.push(stream),
+            Ok((stream, _)) = there.accept() => taken.push(stream),
+        }
+    };
+    answer.problem(504, "gateway-timeout");
+    assert_eq!(taken.len(), 1);
+}
+
 #[rstest]
 #[case::log_in(post_login("alice"), 1)]
 #[case::check(with_token("GET", "clv_x"), 2)]
