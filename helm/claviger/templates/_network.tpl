@@ -5,13 +5,13 @@
 {{- $rules := list -}}
 {{- range index . 1 -}}
 {{- if eq . "dns" -}}
-{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.dnsTo 53 (list "UDP" "TCP")) | fromJson) -}}
+{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.dnsTo (list 53 5353) (list "UDP" "TCP")) | fromJson) -}}
 {{- else if eq . "database" -}}
-{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.databaseTo $values.database.port (list "TCP")) | fromJson) -}}
+{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.databaseTo (list $values.database.port) (list "TCP")) | fromJson) -}}
 {{- else if eq . "tokens" -}}
-{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.tokensTo $values.tokens.port (list "TCP")) | fromJson) -}}
+{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.tokensTo (list $values.tokens.port) (list "TCP")) | fromJson) -}}
 {{- else if and (eq . "otlp") $values.otlp.endpoint -}}
-{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.otlpTo (include "claviger.otlpPort" $root) (list "TCP")) | fromJson) -}}
+{{- $rules = append $rules (include "claviger.egressRule" (list $values.networkPolicy.otlpTo (list (include "claviger.otlpPort" $root)) (list "TCP")) | fromJson) -}}
 {{- else if eq . "extra" -}}
 {{- $rules = concat $rules $values.networkPolicy.extraEgress -}}
 {{- end -}}
@@ -19,11 +19,14 @@
 {{- toYaml $rules -}}
 {{- end }}
 
-{{/* One of them: to whom (empty: anywhere), port, protocols. */}}
+{{/* One of them: to whom (empty: anywhere), ports, protocols. A policy sees the port of the pod behind a Service, which for the
+name server of OpenShift is 5353. */}}
 {{- define "claviger.egressRule" -}}
-{{- $port := int (index . 1) -}}
+{{- $given := . -}}
 {{- $ports := list -}}
-{{- range index . 2 }}{{ $ports = append $ports (dict "port" $port "protocol" .) }}{{ end -}}
+{{- range $port := index . 1 -}}
+{{- range index $given 2 }}{{ $ports = append $ports (dict "port" (int $port) "protocol" .) }}{{ end -}}
+{{- end -}}
 {{- $rule := dict "ports" $ports -}}
 {{- with index . 0 }}{{ $_ := set $rule "to" . }}{{ end -}}
 {{- toJson $rule -}}
