@@ -4,13 +4,13 @@
 {{- end }}
 
 {{- define "claviger.fullname" -}}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" }}
-{{- else if contains (include "claviger.name" .) .Release.Name }}
-{{- .Release.Name | trunc 45 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "claviger.name" .) | trunc 45 | trimSuffix "-" }}
-{{- end }}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = .Release.Name -}}
+{{- if not (contains (include "claviger.name" .) $name) }}{{ $name = printf "%s-%s" $name (include "claviger.name" .) }}{{ end -}}
+{{- end -}}
+{{- /* A release may have dots in its name, a Service may not. */ -}}
+{{- $name | replace "." "-" | trunc 45 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "claviger.serviceAccountName" -}}
@@ -20,7 +20,7 @@
 {{/* Labels. `component` is server, migrate or test; it keeps the pods of the Service, the policies and the budget apart. */}}
 {{- define "claviger.selectorLabels" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ include "claviger.name" $root }}
+app.kubernetes.io/name: {{ include "claviger.name" $root | quote }}
 app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
@@ -40,7 +40,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- define "claviger.metadata" -}}
 {{- $root := index . 0 -}}
 name: {{ include "claviger.fullname" $root }}{{ index . 2 }}
-namespace: {{ $root.Release.Namespace }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
   {{- include "claviger.labels" (list $root (index . 1) (index . 4)) | nindent 2 }}
 {{- with merge (dict) (index . 3) $root.Values.commonAnnotations }}

@@ -8,7 +8,7 @@ hostUsers: {{ .Values.hostUsers }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 securityContext:
@@ -26,7 +26,7 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -77,7 +77,7 @@ volumeMounts:
 {{- with .Values.otlp.headersSecret }}
 # The standard knows no file for it.
 - name: OTEL_EXPORTER_OTLP_HEADERS
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: headers}}
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: headers}}
 {{- end }}
 {{- end }}
 
@@ -94,7 +94,7 @@ volumeMounts:
     sources:
       {{- range include "claviger.secretFiles" (list $root (index . 2)) | fromJsonArray }}
       - secret:
-          name: {{ .secret }}
+          name: {{ .secret | quote }}
           items:
             - {key: {{ .key | quote }}, path: {{ .path }}}
       {{- end }}

@@ -3,6 +3,9 @@
 {{- $wrong := list -}}
 {{- $values := .Values -}}
 
+{{- if not (regexMatch "^[a-z]" (include "claviger.fullname" .)) -}}
+{{- $wrong = append $wrong (printf "fullnameOverride: the name of a Service has to begin with a letter, and %s does not" (include "claviger.fullname" .)) -}}
+{{- end -}}
 {{- if not $values.database.existingSecret -}}
 {{- $wrong = append $wrong "database.existingSecret: name a Secret with the URL of PostgreSQL under the key `url` (database.keys.url), or, where database.host is set, with `username` and `password`" -}}
 {{- end -}}
