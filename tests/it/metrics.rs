@@ -204,11 +204,11 @@ async fn the_rules_and_the_dashboard_ask_for_what_there_is() {
     assert_eq!(app.log_out(&token).await.status, 204);
     let scrape = app.ops("/metrics").await.text();
 
-    let dashboard = include_str!("../../docker/grafana/dashboards/claviger.json");
+    let dashboard = include_str!("../../helm/claviger/files/dashboard.json");
     let dashboard = texts(&serde_json::from_str(dashboard).unwrap());
     for (expressions, at_least) in [
-        (include_str!("../../docker/prometheus/rules.yml"), 5),
-        (include_str!("../../docker/prometheus/rules.test.yml"), 5),
+        (include_str!("../../helm/claviger/files/rules.yml"), 5),
+        (include_str!("../chart/rules.test.yml"), 5),
         (dashboard.as_str(), 20),
     ] {
         assert_eq!(missing(expressions, &scrape), Vec::<String>::new());
