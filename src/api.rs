@@ -34,6 +34,7 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use tower::Service;
 use utoipa::OpenApi;
+use utoipa::openapi::PathItem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -165,12 +166,33 @@ pub fn api(state: AppState) -> Api {
         .merge(docs::router(&openapi, state.config().docs()))
         .fallback(async || error::ApiError::NotFound)
         .method_not_allowed_fallback(async || error::ApiError::MethodNotAllowed);
+    for (route, item) in &openapi.paths.paths {
+        for method in methods(item) {
+            state.metrics().expect_requests(method, route);
+        }
+    }
     let documented = openapi.paths.paths.keys().map(String::as_str);
     Api {
         routes: RouteTemplates::new(documented.chain(docs::PATHS)),
         router: router.with_state(state.clone()),
         state,
     }
+}
+
+/// The methods that a route has.
+fn methods(item: &PathItem) -> impl Iterator<Item = &'static str> {
+    let operations = [
+        ("GET", &item.get),
+        ("PUT", &item.put),
+        ("POST", &item.post),
+        ("DELETE", &item.delete),
+        ("OPTIONS", &item.options),
+        ("HEAD", &item.head),
+        ("PATCH", &item.patch),
+        ("TRACE", &item.trace),
+    ];
+    let known = |(method, operation): (_, &Option<_>)| operation.is_some().then_some(method);
+    operations.into_iter().filter_map(known)
 }
 
 /// Operations, as they are served on `server.ops_listen`.

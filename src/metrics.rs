@@ -110,6 +110,8 @@ pub struct Snapshot {
     pub dependencies: Vec<(&'static str, bool)>,
     /// The version of the schema, and the newest that this binary knows.
     pub schema_version: Option<(usize, usize)>,
+    /// Whether the token store would end sessions for want of memory; `None` where it does not tell.
+    pub tokens_may_be_evicted: Option<bool>,
     /// Log lines that were dropped because they could not be written fast enough.
     pub log_lines_dropped: u64,
 }
@@ -132,8 +134,11 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
     logins: IntCounterVec,
+    logins_unavailable: IntCounterVec,
     token_checks: IntCounterVec,
     tokens_issued: IntCounter,
+    /// Without labels; a vector, since one can be taken out of it where nothing is known.
+    tokens_may_be_evicted: IntGaugeVec,
     tokens_revoked: IntCounter,
     hash_duration: Histogram,
     hash_wait: Histogram,
@@ -174,12 +179,22 @@ impl Metrics {
                 "Logins, by outcome.",
                 &["outcome"],
             )?,
+            logins_unavailable: register.counters(
+                "claviger_logins_unavailable_total",
+                "Logins that could not be answered, by the dependency (database, tokens) that was away.",
+                &["dependency"],
+            )?,
             token_checks: register.counters(
                 "claviger_token_checks_total",
                 "Token checks, by outcome.",
                 &["outcome"],
             )?,
             tokens_issued: register.counter("claviger_tokens_issued_total", "Tokens issued.")?,
+            tokens_may_be_evicted: register.gauges(
+                "claviger_tokens_may_be_evicted",
+                "Whether the token store would end sessions for want of memory.",
+                &[],
+            )?,
             tokens_revoked: register.counter(
                 "claviger_tokens_revoked_total",
                 "Tokens ended before their time.",
@@ -241,15 +256,30 @@ impl Metrics {
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
+        metrics.expect_outcomes();
+        Ok(metrics)
+    }
 
-        // A rate over a series that appears with its first event misses that event, so all are there from the start.
+    /// A rate over a series that appears with its first event misses that event, so all are there from the start.
+    fn expect_outcomes(&self) {
         for outcome in LoginOutcome::ALL {
-            metrics.logins.with_label_values(&[outcome.label()]);
+            self.logins.with_label_values(&[outcome.label()]);
         }
         for outcome in CheckOutcome::ALL {
-            metrics.token_checks.with_label_values(&[outcome.label()]);
+            self.token_checks.with_label_values(&[outcome.label()]);
         }
-        Ok(metrics)
+        for dependency in ["database", "tokens"] {
+            self.logins_unavailable.with_label_values(&[dependency]);
+        }
+    }
+
+    /// Names a route, so that its times and its failures are there, at zero, before the first of them.
+    pub fn expect_requests(&self, method: &str, route: &str) {
+        self.http_duration.with_label_values(&[method, route]);
+        for status in ["500", "503"] {
+            self.http_requests
+                .with_label_values(&[method, route, status]);
+        }
     }
 
     /// Counts and times an answered request.
@@ -270,6 +300,13 @@ impl Metrics {
         if outcome == LoginOutcome::Success {
             self.tokens_issued.inc();
         }
+    }
+
+    /// Counts a login that a dependency left without an answer, beside its outcome.
+    pub fn count_unavailable_login(&self, dependency: &str) {
+        self.logins_unavailable
+            .with_label_values(&[dependency])
+            .inc();
     }
 
     /// A login begins; unless its outcome is told, it is counted as abandoned.
@@ -335,6 +372,13 @@ impl Metrics {
         if let Some((version, latest)) = snapshot.schema_version {
             self.schema_version.set(gauge(version));
             self.schema_version_latest.set(gauge(latest));
+        }
+        match snapshot.tokens_may_be_evicted {
+            Some(may) => self
+                .tokens_may_be_evicted
+                .with_label_values::<&str>(&[])
+                .set(i64::from(may)),
+            None => self.tokens_may_be_evicted.reset(),
         }
         self.log_lines_dropped.inc_by(
             snapshot

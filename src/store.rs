@@ -21,12 +21,19 @@ pub enum Dependency {
     Tokens,
 }
 
-impl fmt::Display for Dependency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Dependency {
+    /// As metrics and logs have it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Database => "database",
             Self::Tokens => "tokens",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

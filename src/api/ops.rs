@@ -94,6 +94,7 @@ async fn scrape(State(state): State<AppState>) -> Result<Response, ApiError> {
             })
             .unwrap_or_default(),
         schema_version: last.as_ref().and_then(|report| report.schema_version),
+        tokens_may_be_evicted: last.and_then(|report| report.tokens_may_be_evicted),
         log_lines_dropped: state.dropped_log_lines(),
     };
     let text = state.metrics().encode(&snapshot).map_err(|error| {

@@ -25,6 +25,8 @@ pub struct Health {
     last: RwLock<Option<Report>>,
     schema_is_behind: AtomicBool,
     database_is_read_only: AtomicBool,
+    /// The last that the token store told of it.
+    tokens_may_be_evicted: AtomicBool,
     /// The id that the sessions belong to.
     installation: Mutex<Option<String>>,
 }
@@ -48,6 +50,8 @@ pub struct Report {
     pub schema: Option<Comparison>,
     /// The version of the schema and the newest one that this binary knows.
     pub schema_version: Option<(usize, usize)>,
+    /// The token store would end sessions for want of memory; `None` while it does not tell.
+    pub tokens_may_be_evicted: Option<bool>,
     /// What is wrong, for the log: one sentence for each failing part.
     pub causes: Vec<String>,
 }
@@ -87,6 +91,7 @@ impl Health {
             last: RwLock::new(None),
             schema_is_behind: AtomicBool::new(false),
             database_is_read_only: AtomicBool::new(false),
+            tokens_may_be_evicted: AtomicBool::new(false),
             installation: Mutex::new(None),
         }
     }
@@ -153,6 +158,9 @@ impl Health {
             tokens_up: tokens.is_ok(),
             ..Report::default()
         };
+        if report.tokens_up {
+            report.tokens_may_be_evicted = self.tokens.may_evict().await;
+        }
         report.causes.extend(
             [database.err(), tokens.err()]
                 .into_iter()
@@ -223,6 +231,7 @@ impl Health {
             self.schema_is_behind
                 .store(comparison == Comparison::Behind, Ordering::Relaxed);
         }
+        self.remember_eviction(report.tokens_may_be_evicted);
         let before = self
             .last
             .write()
@@ -243,5 +252,16 @@ impl Health {
                 "the schema is ahead of this binary: fine during a roll-out or after a roll-back"
             );
         }
+    }
+
+    /// An outage tells nothing of it, and does not make it news again.
+    fn remember_eviction(&self, told: Option<bool>) {
+        let Some(now) = told else { return };
+        if now && !self.tokens_may_be_evicted.swap(now, Ordering::Relaxed) {
+            tracing::warn!(
+                "Redis may end sessions when its memory is full: it has a maxmemory, and a maxmemory-policy other than noeviction"
+            );
+        }
+        self.tokens_may_be_evicted.store(now, Ordering::Relaxed);
     }
 }

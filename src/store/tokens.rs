@@ -116,6 +116,16 @@ impl Tokens {
         }
     }
 
+    /// Whether the store would end sessions for want of memory; `None` where it does not tell. Never an error: nothing hangs
+    /// on it but a metric.
+    pub async fn may_evict(&self) -> Option<bool> {
+        match self {
+            Self::Redis(redis) => redis.may_evict().await,
+            // It refuses what does not fit.
+            Self::Memory(_) => Some(false),
+        }
+    }
+
     /// Whether the store lives in this process, so that other processes can't reach it.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Memory(_))

@@ -14,6 +14,8 @@ mod connections;
 #[cfg(test)]
 mod docker;
 #[cfg(test)]
+mod eviction;
+#[cfg(test)]
 mod hash_gate;
 #[cfg(test)]
 mod inherited;

@@ -92,6 +92,21 @@ async fn every_metric_stands_in_the_documentation_with_its_type_and_labels(
     }
 }
 
+#[tokio::test]
+async fn a_failure_is_no_new_series() {
+    let app = TestApp::start(Backend::Embedded).await;
+    let scrape = app.ops("/metrics").await;
+    for method in ["GET", "POST", "DELETE"] {
+        let labels = format!("method=\"{method}\",route=\"/v1.0/user/auth\"");
+        for status in [500, 503] {
+            let failures = format!("claviger_http_requests_total{{{labels},status=\"{status}\"}}");
+            assert_eq!(scrape.metric(&failures), 0);
+        }
+        let times = format!("claviger_http_request_duration_seconds_count{{{labels}}}");
+        assert_eq!(scrape.metric(&times), 0);
+    }
+}
+
 #[test]
 fn a_difference_would_be_seen() {
     let scrape = "# TYPE a_seconds histogram\na_seconds_bucket{route=\"/\",le=\"1\"} 1\n\

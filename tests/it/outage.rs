@@ -32,6 +32,16 @@ fn away(answer: &Answer) {
     assert!((1..=10).contains(&retry_after));
 }
 
+/// Logins that could not be answered because of the database, and because of the token store.
+async fn unavailable_logins(app: &TestApp) -> [u64; 2] {
+    let scrape = app.ops("/metrics").await;
+    ["database", "tokens"].map(|dependency| {
+        scrape.metric(&format!(
+            "claviger_logins_unavailable_total{{dependency=\"{dependency}\"}}"
+        ))
+    })
+}
+
 /// How a dependency breaks.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -89,6 +99,7 @@ async fn the_token_store_is_away(#[values(Fault::Cut, Fault::Stall)] fault: Faul
             .await
             >= 2
     );
+    assert_eq!(unavailable_logins(&app).await, [0, 2]);
 
     proxy.heal();
     assert_eq!(
@@ -229,6 +240,7 @@ async fn the_database_is_away(#[values(Fault::Cut, Fault::Stall)] fault: Fault) 
     break_with(&proxy, fault);
     away(&app.log_in("alice", PASSWORD).await);
     away(&app.log_in("nobody", PASSWORD).await);
+    assert_eq!(unavailable_logins(&app).await, [2, 0]);
     assert_eq!(failing(&app).await, json!(["database"]));
     assert_eq!(
         app.check(&token).await.status,

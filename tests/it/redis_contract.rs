@@ -191,7 +191,7 @@ async fn clearing_ends_all_sessions_and_touches_nothing_else() {
 async fn a_user_of_redis_needs_few_rights() {
     let redis = RedisServer::start();
     let rule = "on >secret resetkeys ~clv_* ~claviger:* resetchannels -@all +get +set +pttl +del +setrange \
-                +scan +ping +unwatch";
+                +scan +ping +unwatch +info";
     let words: Vec<&str> = ["ACL", "SETUSER", "claviger"]
         .into_iter()
         .chain(rule.split(' '))
@@ -211,4 +211,5 @@ async fn a_user_of_redis_needs_few_rights() {
     assert_eq!(app.check(&token).await.status, 200);
     assert_eq!(app.log_out(&token).await.status, 204);
     assert_eq!(app.ops("/readyz").await.status, 200);
+    assert_eq!(app.metric("claviger_tokens_may_be_evicted").await, 0);
 }

@@ -5,15 +5,15 @@
 
 mod checks;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
-    RedisResult, ServerError, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, InfoDict, IntoConnectionInfo,
+    RedisError, RedisResult, ServerError, ServerErrorKind, Value,
 };
 use secrecy::ExposeSecret;
 
@@ -28,6 +28,9 @@ const PROBE_KEY: &str = "claviger:probe";
 /// Keys that one step of `SCAN` looks at.
 const SCAN_STEP: usize = 1_000;
 
+/// How long a server that refused to tell something is not asked again.
+const SILENCE: Duration = Duration::from_mins(1);
+
 /// The tokens of a Redis server.
 #[derive(Clone)]
 pub struct RedisTokens(Arc<Inner>);
@@ -39,6 +42,8 @@ struct Inner {
     timeout: Duration,
     /// The server said that it takes no writes: it is a replica, and may not have heard of a revocation.
     read_only: AtomicBool,
+    /// When the server refused to tell whether it may evict.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 /// Why Redis couldn't be asked. Only the error's code, for the text of a server error can quote the command, and with
@@ -83,6 +88,7 @@ impl RedisTokens {
             key_prefix: settings.key_prefix.clone(),
             timeout: settings.timeout,
             read_only: AtomicBool::new(false),
+            silent_since: Mutex::new(None),
         })))
     }
 
@@ -187,6 +193,37 @@ impl RedisTokens {
             .await
     }
 
+    /// Whether the server would evict sessions when its memory is full; `None` where it can't be had from it. Managed servers
+    /// mostly forbid `CONFIG`, so it is read from `INFO`, which they let through.
+    pub(super) async fn may_evict(&self) -> Option<bool> {
+        let silent = || {
+            self.0
+                .silent_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if silent().is_some_and(|since| since.elapsed() < SILENCE) {
+            return None;
+        }
+        let mut command = redis::cmd("INFO");
+        command.arg("memory");
+        let info = self
+            .run(async |connection| command.query_async::<InfoDict>(connection).await)
+            .await;
+        // A refusal lands in the server's statistics, and in its log of refusals, so it is not provoked every second.
+        let refused = |error: &RedisError| {
+            matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+        };
+        if matches!(&info, Err(Attempt::Redis(error)) if refused(error)) {
+            *silent() = Some(Instant::now());
+        }
+        let info = info.ok()?;
+        let policy: String = info.get("maxmemory_policy")?;
+        let limit: u64 = info.get("maxmemory")?;
+        // Every token has a TTL, so any policy that evicts at all may evict it; without a limit none ever does.
+        Some(limit > 0 && policy != "noeviction")
+    }
+
     pub(super) fn pool_status(&self) -> PoolStatus {
         let status = self.0.pool.status();
         PoolStatus {
@@ -196,11 +233,27 @@ impl RedisTokens {
         }
     }
 
-    /// Runs commands that change something on a connection of the pool, and remembers whether the server takes writes.
+    /// Runs commands that change something, and remembers whether the server takes writes.
     async fn write<T>(
         &self,
         command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
+        match self.run(command).await {
+            Ok(value) => {
+                if self.0.read_only.load(Ordering::Relaxed) {
+                    self.follow_the_master();
+                }
+                Ok(value)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Runs commands on a connection of the pool.
+    async fn run<T>(
+        &self,
+        command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, Attempt> {
         let attempt = async {
             let mut connection = self.0.pool.get().await.map_err(|error| match error {
                 PoolError::Backend(error) => Attempt::Redis(error),
@@ -221,15 +274,7 @@ impl RedisTokens {
         };
         // One bound over all: a server that hangs lets each idle connection of the pool run into a time-out of its own.
         let outcome = tokio::time::timeout(self.0.timeout, attempt).await;
-        match outcome.unwrap_or(Err(Attempt::TimedOut)) {
-            Ok(value) => {
-                if self.0.read_only.load(Ordering::Relaxed) {
-                    self.follow_the_master();
-                }
-                Ok(value)
-            }
-            Err(error) => Err(self.failed(error)),
-        }
+        outcome.unwrap_or(Err(Attempt::TimedOut))
     }
 
     /// After a replica has refused a write and another connection was let write, the connection of the checks may still

@@ -16,7 +16,7 @@ use crate::api::extract::{Bearer, Credentials};
 use crate::api::observe::UserId;
 use crate::auth::{CheckError, LoginError};
 use crate::metrics::{CheckOutcome, LoginOutcome};
-use crate::store::with_sources;
+use crate::store::{StoreError, with_sources};
 
 /// Carries the id of the user to gateways and other services.
 const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
@@ -104,6 +104,9 @@ pub(super) async fn log_in(
     let under_way = state.metrics().begin_login();
     let result = state.authenticator().log_in(&username, password).await;
     under_way.end(outcome(&result));
+    if let Err(LoginError::Unavailable(StoreError::Unavailable { dependency, .. })) = &result {
+        state.metrics().count_unavailable_login(dependency.name());
+    }
 
     let login = match result {
         Ok(login) => login,
