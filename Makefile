@@ -193,6 +193,10 @@ example: ## Write config.example.toml anew
 	cargo run --quiet --locked -- config example > target/config.example.toml
 	mv target/config.example.toml config.example.toml
 
+.PHONY: manifests
+manifests: ## Write k8s/base anew, which is rendered from the chart (needs Helm)
+	@k8s/render
+
 define no_target
 @echo "make: there is no target $@" >&2
 @$(MAKE) --silent --no-print-directory help >&2
