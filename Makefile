@@ -193,6 +193,10 @@ example: ## Write config.example.toml anew
 	cargo run --quiet --locked -- config example > target/config.example.toml
 	mv target/config.example.toml config.example.toml
 
+.PHONY: chart-docs
+chart-docs: ## Write what follows from the comments of the chart's values.yaml: its README.md and values.schema.json
+	@helm/generate
+
 .PHONY: manifests
 manifests: ## Write k8s/base anew, which is rendered from the chart (needs Helm)
 	@k8s/render
