@@ -132,6 +132,10 @@ doctor: ## Look for what keeps the above from working, and say what to do
 e2e-compose: ## Try all of the above for real, in a copy and beside what runs
 	@docker/e2e
 
+.PHONY: e2e-kubernetes
+e2e-kubernetes: ## Try the chart and the plain manifests on the cluster that kubectl talks to
+	@tests/kubernetes/e2e
+
 .env:
 	@docker/env
 
