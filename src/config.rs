@@ -84,8 +84,12 @@ pub struct Server {
 /// Section `database`.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// `postgres://` or `sqlite://`.
+    /// `postgres://` or `sqlite://`. After loading it holds `username` and `password` too: nothing else reads those two.
     pub url: SecretString,
+    /// The user in `url`, if a setting of its own says it.
+    pub username: Option<SecretString>,
+    /// The password in `url`, if a setting of its own says it.
+    pub password: Option<SecretString>,
     /// Upper bound of the connection pool.
     pub max_connections: u32,
     /// The longest wait for a connection, and for an answer.
@@ -108,8 +112,12 @@ pub enum MigrateMode {
 /// Section `tokens`.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// `memory:`, `redis://` or `rediss://`.
+    /// `memory:`, `redis://` or `rediss://`. After loading it holds `username` and `password` too, as that of the database.
     pub url: SecretString,
+    /// The user in `url`, if a setting of its own says it.
+    pub username: Option<SecretString>,
+    /// The password in `url`, if a setting of its own says it.
+    pub password: Option<SecretString>,
     /// Lifetime of a token.
     pub ttl: Duration,
     /// What precedes the token in the key.
@@ -210,6 +218,8 @@ impl Default for Config {
             },
             database: Database {
                 url: SecretString::from("sqlite://claviger.db?mode=rwc"),
+                username: None,
+                password: None,
                 max_connections: 10,
                 acquire_timeout: Duration::from_secs(2),
                 migrate: None,
@@ -217,6 +227,8 @@ impl Default for Config {
             },
             tokens: Tokens {
                 url: SecretString::from("memory:"),
+                username: None,
+                password: None,
                 ttl: Duration::from_hours(24),
                 key_prefix: String::new(),
                 timeout: Duration::from_secs(1),

@@ -72,7 +72,7 @@ pub fn table() -> String {
 /// The settings in force as TOML, each with its source in a comment. Secrets are masked: of a URL the password is, the host
 /// stays visible.
 pub fn show(loaded: &Loaded) -> String {
-    let config = loaded.config.resolved();
+    let config = loaded.parts.resolved();
     let mut lines = Vec::new();
     let mut current = "";
     for setting in SETTINGS {
@@ -89,7 +89,7 @@ pub fn show(loaded: &Loaded) -> String {
 
 /// The same as a JSON object: section, key, `{"value", "source"}`; the value is null where a setting is not set.
 pub fn show_json(loaded: &Loaded) -> serde_json::Value {
-    let config = loaded.config.resolved();
+    let config = loaded.parts.resolved();
     let mut root = Map::new();
     for setting in SETTINGS {
         let (section, name) = setting.section_and_name();

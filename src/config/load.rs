@@ -9,6 +9,7 @@ use super::environment::{Environment, twin};
 use super::file::{Entry, File};
 use super::report::{ConfigError, Origin, Report};
 use super::setting::{FILE_SUFFIX, SETTINGS, Setting};
+use super::url::join;
 use super::validate::validate;
 use super::value::Raw;
 
@@ -37,6 +38,8 @@ impl Sources {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
+    /// The same, before user and password became a part of their URL.
+    pub(super) parts: Config,
     /// What an operator should know. One sentence each, without any value.
     pub warnings: Vec<String>,
     /// Where each setting that is not at its default came from, by key.
@@ -92,8 +95,23 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 
     validate(&config, &mut report);
     report.finish()?;
+    let parts = config.clone();
+    let Config {
+        database, tokens, ..
+    } = &mut config;
+    join(
+        &mut database.url,
+        database.username.as_ref(),
+        database.password.as_ref(),
+    );
+    join(
+        &mut tokens.url,
+        tokens.username.as_ref(),
+        tokens.password.as_ref(),
+    );
     Ok(Loaded {
         config,
+        parts,
         warnings: report.warnings,
         origins: report.origins,
     })

@@ -109,6 +109,10 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!(database.url: SecretUrl,
         "Where users are kept: `postgres://USER:PASSWORD@HOST/NAME` or `sqlite://FILE?mode=rwc`."
     ).well_known("DATABASE_URL"),
+    setting!(database.username: Optional<Secret>, "The user, for a `postgres://` URL that names none, as it is: not percent-encoded.")
+        .unset("the URL says it"),
+    setting!(database.password: Optional<Secret>, "The password, for a `postgres://` URL that names no user, as it is.")
+        .unset("the URL says it"),
     setting!(database.max_connections: Number<u32>, "Upper bound of the connection pool."),
     setting!(database.acquire_timeout: Span, "The longest wait for a connection of the pool."),
     setting!(database.migrate: Optional<Word<MigrateMode>>,
@@ -121,6 +125,10 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting!(tokens.url: SecretUrl,
         "Where tokens are kept: `memory:` (in this process, for one instance), `redis://:PASSWORD@HOST:6379/0` or `rediss://` (TLS)."
     ).well_known("REDIS_URL"),
+    setting!(tokens.username: Optional<Secret>, "The user, for a Redis URL that names none, as it is: not percent-encoded.")
+        .unset("the URL says it"),
+    setting!(tokens.password: Optional<Secret>, "The password, for a Redis URL that names no user, as it is.")
+        .unset("the URL says it"),
     setting!(tokens.ttl: Span, "Lifetime of a token, in whole seconds."),
     setting!(tokens.key_prefix: Text,
         "What precedes the token in the key. Changing it ends all sessions."

@@ -1,6 +1,6 @@
 //! URLs that may hold a password: how they are read, and how they are shown.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use toml::Value;
 use url::Url;
 
@@ -74,4 +74,41 @@ pub(super) fn parse_url(text: &str) -> Option<Url> {
     let strays = |part: &str| part.contains('@');
     let misread = strays(url.path()) || url.query().is_some_and(strays) || url.fragment().is_some();
     (!misread && !url.cannot_be_a_base()).then_some(url)
+}
+
+/// Whether a user or a password stands in the URL of a server.
+pub(super) fn holds_credentials(url: &Url) -> bool {
+    let is_one = |name: &str| matches!(name, "user" | "password");
+    !url.username().is_empty()
+        || url.password().is_some()
+        || url.query_pairs().any(|(name, _)| is_one(&name))
+}
+
+/// Puts a user and a password into a valid URL of a server that holds none, if there are any.
+pub(super) fn join(
+    text: &mut SecretString,
+    username: Option<&SecretString>,
+    password: Option<&SecretString>,
+) {
+    if username.is_none() && password.is_none() {
+        return;
+    }
+    let Some(mut url) = parse_url(text.expose_secret()) else {
+        return;
+    };
+    let [username, password] =
+        [username, password].map(|part| part.map(ExposeSecret::expose_secret));
+    if url.has_host() {
+        // These encode whatever would end the part early, but take a `%` for the beginning of something encoded. They fail
+        // only for a URL without a host.
+        let escaped = |part: &str| part.replace('%', "%25");
+        let _ = url.set_username(&username.map(escaped).unwrap_or_default());
+        let _ = url.set_password(password.map(escaped).as_deref());
+    } else {
+        // `postgres:///NAME?host=/run/postgresql`
+        let mut query = url.query_pairs_mut();
+        query.extend_pairs(username.map(|name| ("user", name)));
+        query.extend_pairs(password.map(|password| ("password", password)));
+    }
+    *text = String::from(url).into();
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::report::Report;
-use super::url::parse_url;
+use super::url::{holds_credentials, parse_url};
 use super::{Config, Database, Limits, Password, Rate, Server, Tokens, parse_log_filter};
 
 /// Ten years: a token that lives longer is a mistake.
@@ -113,6 +113,15 @@ fn database(database: &Database, report: &mut Report) {
         "expected `postgres://USER:PASSWORD@HOST/NAME` or `sqlite://FILE?mode=rwc`; \
          in a password `/`, `?`, `#`, `@`, `:` and `%` are written as `%2F` and so on",
     );
+    credentials(
+        ("database.url", &database.url),
+        [
+            ("database.username", &database.username),
+            ("database.password", &database.password),
+        ],
+        "sqlite:",
+        report,
+    );
     report.advise(
         !has_unknown_parameter(text),
         &["database.url"],
@@ -127,6 +136,40 @@ fn database(database: &Database, report: &mut Report) {
         !database.acquire_timeout.is_zero(),
         &["database.acquire_timeout"],
         "expected more than zero",
+    );
+}
+
+/// A user and a password stand in the URL or beside it, and only where somebody asks for them.
+fn credentials(
+    (key, url): (&'static str, &SecretString),
+    parts: [(&'static str, &Option<SecretString>); 2],
+    embedded: &str,
+    report: &mut Report,
+) {
+    let set = parts.iter().filter(|(_, value)| value.is_some());
+    let mut keys: Vec<&str> = set.map(|(key, _)| *key).collect();
+    if keys.is_empty() {
+        return;
+    }
+    let zero = |value: &SecretString| value.expose_secret().contains('\0');
+    report.require(
+        !parts
+            .iter()
+            .any(|(_, value)| value.as_ref().is_some_and(zero)),
+        &keys,
+        "expected no zero byte",
+    );
+    keys.push(key);
+    let text = url.expose_secret();
+    report.require(
+        !text.starts_with(embedded),
+        &keys,
+        &format!("`{embedded}` asks for no user and no password: remove these settings, or set the URL of a server"),
+    );
+    report.require(
+        !parse_url(text).is_some_and(|url| holds_credentials(&url)),
+        &keys,
+        "the URL holds a user or a password already: remove them there, or these settings",
     );
 }
 
@@ -188,6 +231,20 @@ fn tokens(tokens: &Tokens, report: &mut Report) {
         &["tokens.url"],
         "expected `memory:`, `redis://:PASSWORD@HOST:6379/0` or `rediss://...`; \
          in a password `/`, `?`, `#`, `@`, `:` and `%` are written as `%2F` and so on",
+    );
+    credentials(
+        ("tokens.url", &tokens.url),
+        [
+            ("tokens.username", &tokens.username),
+            ("tokens.password", &tokens.password),
+        ],
+        "memory:",
+        report,
+    );
+    report.require(
+        tokens.username.is_none() || tokens.password.is_some(),
+        &["tokens.username", "tokens.password"],
+        "Redis takes no user without a password",
     );
     report.require(
         tokens.ttl >= Duration::from_secs(1)

@@ -1,5 +1,6 @@
 //! The configuration: sources and who wins, what is refused and how that is said, what is shown.
 
+mod credentials;
 mod documents;
 mod file;
 mod secrets;
@@ -107,14 +108,17 @@ fn variable(key: &str) -> String {
 
 /// Everything of a configuration as text, secrets in clear.
 fn dump(config: &Config) -> String {
+    let optional = [
+        &config.database.username,
+        &config.database.password,
+        &config.tokens.username,
+        &config.tokens.password,
+        &config.bootstrap.password,
+    ]
+    .map(|secret| secret.as_ref().map(ExposeSecret::expose_secret));
     format!(
-        "{config:?} {:?} {:?} {:?}",
+        "{config:?} {:?} {:?} {optional:?}",
         config.database.url.expose_secret(),
         config.tokens.url.expose_secret(),
-        config
-            .bootstrap
-            .password
-            .as_ref()
-            .map(ExposeSecret::expose_secret),
     )
 }

@@ -57,6 +57,8 @@ pub(in crate::store) fn classify(error: DbErr) -> StoreError {
         }
     } else if is_undefined(&error) {
         unavailable(SchemaBehind(error))
+    } else if is_unprepared(&error) {
+        unavailable(Unprepared)
     } else {
         unavailable(error)
     }
@@ -66,6 +68,17 @@ pub(in crate::store) fn classify(error: DbErr) -> StoreError {
 #[derive(Debug, thiserror::Error)]
 #[error("the schema is behind this binary, run `claviger migrate up`")]
 struct SchemaBehind(#[source] DbErr);
+
+/// The driver says which character of the password it was: that is left out.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the user or the password holds a character that SCRAM excludes (RFC 4013), such as a control character or an emoji"
+)]
+struct Unprepared;
+
+fn is_unprepared(error: &DbErr) -> bool {
+    matches!(driver_error(error), Some(sqlx::Error::Configuration(error)) if error.to_string().contains("saslprep"))
+}
 
 /// Whether `error` says nothing of the statement: the connection broke, or the server is busy, full or ending.
 pub(in crate::store) fn is_passing(error: &DbErr) -> bool {
