@@ -19,7 +19,7 @@ pub(crate) use self::connection::{
 pub(crate) use self::database::{TestDatabase, database, server, wait_for_a_lock};
 pub(crate) use self::dns::Dns;
 pub(crate) use self::nginx::Nginx;
-pub(crate) use self::program::{Deployment, Program, Run, run};
+pub(crate) use self::program::{Deployment, Program, Run, run, start};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::redis::{RedisServer, redis_url};
 

@@ -42,4 +42,6 @@ mod store;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod v1_0;

@@ -26,12 +26,7 @@ pub(crate) struct Run {
 
 /// Runs a command to its end, with these variables and no others of ours.
 pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Run {
-    let mut child = command(arguments, variables)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start(arguments, variables);
     // It may end without reading.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
@@ -40,6 +35,16 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)], input: &str) -
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Starts a command, for those who don't let it come to its end.
+pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Child {
+    command(arguments, variables)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
@@ -357,7 +362,12 @@ impl Deployment {
         program
     }
 
-    fn variables(&self) -> Vec<(&str, &str)> {
+    /// Runs a command to its end with the settings of the service.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        run(arguments, &self.variables(), "")
+    }
+
+    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
         let variables = self.variables.iter();
         variables
             .map(|(name, value)| (name.as_str(), value.as_str()))
