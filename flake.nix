@@ -25,6 +25,7 @@
         {
           default = claviger;
           inherit claviger;
+          chart = pkgs.callPackage ./nix/chart.nix { };
         }
         // lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux {
           image = pkgs.callPackage ./nix/image.nix { inherit claviger; };
@@ -49,7 +50,7 @@
         pkgs:
         import ./nix/checks.nix {
           inherit pkgs;
-          inherit (packagesOf pkgs) claviger image;
+          inherit (packagesOf pkgs) chart claviger image;
           inherit (lib) nixosSystem;
           module = self.nixosModules.default;
         }

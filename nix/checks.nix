@@ -2,6 +2,7 @@
 {
   pkgs,
   nixosSystem,
+  chart,
   claviger,
   image,
   module,
@@ -9,17 +10,31 @@
 let
   inherit (pkgs) lib stdenv runCommand;
 
-  # The tests read documents and configuration files too. What has a check of its own is left out, so that a change of
-  # it does not run them again.
-  src = lib.fileset.toSource {
+  inherit (lib.fileset)
+    difference
+    maybeMissing
+    toSource
+    unions
+    ;
+
+  rulesTest = ../tests/chart/rules.test.yml;
+
+  # The tests read documents and configuration files too, and the chart's rules and dashboard. What has a check of its own
+  # is left out, so that a change of it does not run them again.
+  src = toSource {
     root = ../.;
-    fileset = lib.fileset.difference ../. (
-      lib.fileset.unions [
+    fileset = difference ../. (
+      unions [
         ./.
         ../flake.nix
         ../flake.lock
         ../.ci
         ../.github
+        (difference ../helm ../helm/claviger/files)
+        (difference ../tests/chart rulesTest)
+        (maybeMissing ../examples/kubernetes)
+        (maybeMissing ../k8s)
+        (maybeMissing ../tests/kubernetes)
       ]
     );
   };
@@ -156,6 +171,36 @@ in
     python3 ${./image-contract.py} first.tar ${lib.getExe claviger} ${claviger.version}
     touch $out
   '';
+
+  # With each of the values that tests/chart renders. What else is tested there needs the network.
+  chart =
+    let
+      rules = toSource {
+        root = ../.;
+        fileset = unions [
+          ../helm/claviger/files/rules.yml
+          rulesTest
+        ];
+      };
+    in
+    runCommand "claviger-chart-check"
+      {
+        nativeBuildInputs = [
+          pkgs.kubernetes-helm
+          # promtool
+          (lib.getOutput "cli" pkgs.prometheus)
+        ];
+      }
+      ''
+        export HOME=$TMPDIR
+        for values in ${../tests/chart/values}/*.yaml; do
+          helm lint --strict --values "$values" ${chart}/*.tgz
+          helm template claviger ${chart}/*.tgz --values "$values" >/dev/null
+        done
+        promtool check rules ${rules}/helm/claviger/files/rules.yml
+        promtool test rules ${rules}/tests/chart/rules.test.yml
+        touch $out
+      '';
 
   module =
     assert lib.assertMsg (

@@ -24,9 +24,12 @@ mkShell {
       prometheus
       redis
 
-      # Containers. Their engine is the machine's own.
+      # Containers and clusters. Their engine is the machine's own.
       docker-client
       docker-compose
+      kind
+      kubectl
+      kubernetes-helm
 
       # Lints
       deadnix
@@ -41,6 +44,10 @@ mkShell {
       jq
       python3
     ])
+    ++ [
+      # promtool
+      (lib.getOutput "cli" pkgs.prometheus)
+    ]
     # What the Makefile fetches, or does without, where it is not installed. So a nixpkgs that has no such name costs
     # time and nothing else.
     ++ map (name: pkgs.${name}) (
