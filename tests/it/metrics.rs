@@ -123,8 +123,8 @@ fn a_difference_would_be_seen() {
     }
 }
 
-/// What Prometheus adds to what it scrapes, and what is a matter of one expression.
-const NOT_OURS: [&str; 4] = ["alertname", "instance", "job", "le"];
+/// What Prometheus adds to what it scrapes.
+const NOT_OURS: [&str; 3] = ["instance", "job", "namespace"];
 
 /// A label and its value as `name="value"`, with the name of the series in front.
 fn series(scrape: &str) -> BTreeMap<&str, BTreeSet<&str>> {
@@ -167,8 +167,11 @@ fn missing(expressions: &str, scrape: &str) -> Vec<String> {
             .map_or("", |(selector, _)| selector);
         for matcher in selector.split(',').map(str::trim) {
             let (label, value) = matcher.split_once('=').unwrap_or_default();
-            // A regular expression is compared by its label only.
-            let found = if value.starts_with('"') {
+            let (label, negated) = label
+                .strip_suffix('!')
+                .map_or((label, false), |label| (label, true));
+            // A regular expression is compared by its label only, and so is what shall not be.
+            let found = if value.starts_with('"') && !negated {
                 pairs.contains(matcher)
             } else {
                 pairs
@@ -186,10 +189,11 @@ fn missing(expressions: &str, scrape: &str) -> Vec<String> {
         .filter_map(|pair| Some(pair.split_once('=')?.0))
         .chain(NOT_OURS)
         .collect();
-    for (_, grouped) in expressions
-        .match_indices("by (")
-        .map(|(at, by)| expressions.split_at(at + by.len()))
-    {
+    let groups = ["by (", "on ("];
+    for (_, grouped) in groups.iter().flat_map(|by| {
+        let found = expressions.match_indices(by);
+        found.map(|(at, by)| expressions.split_at(at + by.len()))
+    }) {
         let (grouped, _) = grouped.split_once(')').unwrap();
         let unknown = grouped
             .split(',')
@@ -215,6 +219,8 @@ async fn the_rules_and_the_dashboard_ask_for_what_there_is() {
     let app = TestApp::start(Backend::External).await;
     app.user("alice").await;
     let token = app.token("alice").await;
+    assert_eq!(app.log_in("alice", "wrong").await.status, 401);
+    assert_eq!(app.call("GET", "/unknown").await.status, 404);
     assert_eq!(app.check(&token).await.status, 200);
     assert_eq!(app.log_out(&token).await.status, 204);
     let scrape = app.ops("/metrics").await.text();
@@ -232,6 +238,134 @@ async fn the_rules_and_the_dashboard_ask_for_what_there_is() {
     }
 }
 
+const RULES: &str = include_str!("../../helm/claviger/files/rules.yml");
+
+/// The rules of a file: what each begins with (`alert: NAME`, `record: NAME`), and its lines.
+fn rules(text: &str) -> Vec<(&str, &str)> {
+    let parts = text.split("      - alert: ").skip(1);
+    let alerts = parts.map(|part| part.split_once('\n').unwrap());
+    let alerts = alerts.map(|(name, rest)| (name, rest.split("\n\n").next().unwrap()));
+    alerts.collect()
+}
+
+/// The words of a text that stand before or after a mark, up to the first character that is in no name.
+fn named<'a>(text: &'a str, mark: &str) -> BTreeSet<&'a str> {
+    let name = |rest: &'a str| {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        rest.split_at(end).0
+    };
+    let found = text.match_indices(mark);
+    found
+        .map(|(at, mark)| name(text.split_at(at + mark.len()).1))
+        .collect()
+}
+
+#[test]
+fn every_alert_has_a_page_and_every_page_an_alert() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbooks");
+    let index = include_str!("../../docs/runbooks/README.md");
+    let mut pages = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file.strip_suffix(".md").unwrap().to_owned();
+        if name == "README" {
+            continue;
+        }
+        let page = std::fs::read_to_string(format!("{folder}/{file}")).unwrap();
+        assert!(page.starts_with(&format!("# {name}\n")), "{file}");
+        assert!(index.contains(&format!("[{name}]({file})")), "{file}");
+        pages.insert(name);
+    }
+    let alerts = rules(RULES);
+    let names: BTreeSet<String> = alerts.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    assert_eq!(names, pages);
+    for (name, rule) in alerts {
+        let runbook = format!("          runbook_url: docs/runbooks/{name}.md");
+        assert!(rule.contains(&runbook), "{name}");
+        for part in ["          summary: ", "          description: "] {
+            assert!(rule.contains(part), "{name} has no {part}");
+        }
+        let severity = ["critical", "warning"].map(|severity| {
+            let labels = format!("        labels: {{severity: {severity}}}");
+            rule.contains(&labels)
+        });
+        assert!(severity.contains(&true), "{name} has no severity");
+    }
+}
+
+#[test]
+fn every_alert_has_a_test() {
+    let tests = include_str!("../chart/rules.test.yml");
+    let tested = named(tests, "alertname=\"");
+    let alerts: BTreeSet<&str> = rules(RULES).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(tested, alerts);
+}
+
+#[test]
+fn what_is_recorded_is_what_is_asked_for() {
+    let recorded = named(RULES, "      - record: ");
+    let asked = |text| -> BTreeSet<String> {
+        let names = named(text, "claviger:").into_iter();
+        names.map(|name| format!("claviger:{name}")).collect()
+    };
+    assert_eq!(
+        asked(RULES),
+        recorded.into_iter().map(str::to_owned).collect()
+    );
+    let dashboard = include_str!("../../helm/claviger/files/dashboard.json");
+    assert!(asked(dashboard).is_subset(&asked(RULES)));
+}
+
+/// The names of series in a text that are not followed by this selector.
+fn unselected<'a>(text: &'a str, names: &[&str], selector: &str) -> Vec<&'a str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_name) {
+        rest = rest.split_at(start).1;
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        rest = after;
+        if names
+            .iter()
+            .any(|known| name == *known || (known.len() > 2 && name.starts_with(known)))
+            && !after.starts_with(selector)
+        {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// The chart puts the release and its namespace in the place of this one matcher.
+#[test]
+fn every_selector_of_the_rules_names_the_job() {
+    let names = ["up", "claviger_", "claviger:", "process_"];
+    let is_text = |line: &&str| {
+        let line = line.trim_start();
+        !["#", "- record:", "- name:", "summary:", "description:"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let expressions: Vec<&str> = RULES.lines().filter(is_text).collect();
+    let expressions = expressions.join("\n");
+    assert!(expressions.matches("{job=\"claviger\"").count() > 20);
+    assert_eq!(
+        unselected(&expressions, &names, "{job=\"claviger\""),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        unselected(
+            "up == 0 or claviger_a{job=\"claviger\",x=\"y\"}",
+            &names,
+            "{job="
+        ),
+        ["up"]
+    );
+}
+
 #[test]
 fn what_no_scrape_has_would_be_seen() {
     let scrape = "# TYPE claviger_a_total counter\nclaviger_a_total{outcome=\"good\",route=\"/\"} 1\n\
@@ -240,7 +374,8 @@ fn what_no_scrape_has_would_be_seen() {
         "sum by (outcome, instance) (rate(claviger_a_total{outcome=\"good\", instance=~\"$x\"}[5m]))",
         "histogram_quantile(0.99, sum by (le) (claviger_b_seconds_bucket)) > process_c",
         "up{job=\"claviger\"}",
-        "claviger_a_total{route=~\".+\"}",
+        "claviger_a_total{route=~\".+\"} / on (job, namespace) claviger_b_seconds_bucket{le=\"1\"}",
+        "claviger_a_total{route!=\"unmatched\"}",
     ] {
         assert_eq!(missing(expression, scrape), Vec::<String>::new());
     }
@@ -256,7 +391,16 @@ fn what_no_scrape_has_would_be_seen() {
             "claviger_a_total{method=~\".*\"}",
             "claviger_a_total{method=~\".*\"}",
         ),
+        (
+            "claviger_a_total{method!=\"GET\"}",
+            "claviger_a_total{method!=\"GET\"}",
+        ),
+        (
+            "claviger_b_seconds_bucket{le=\"2\"}",
+            "claviger_b_seconds_bucket{le=\"2\"}",
+        ),
         ("sum by (method) (claviger_a_total)", "by (method)"),
+        ("x / on (method) y", "by (method)"),
     ] {
         assert_eq!(missing(expression, scrape), [expected]);
     }
