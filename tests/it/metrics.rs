@@ -366,6 +366,77 @@ fn every_selector_of_the_rules_names_the_job() {
     );
 }
 
+/// What is wrong with a panel.
+fn faults(panel: &Value) -> Vec<&'static str> {
+    let text = |pointer: &str| panel.pointer(pointer).and_then(Value::as_str);
+    let says = |pointer: &str| text(pointer).is_some_and(|text| !text.is_empty());
+    let mut faults = Vec::new();
+    if !says("/title") {
+        faults.push("no title");
+    }
+    if text("/type") == Some("row") {
+        return faults;
+    }
+    if !says("/description") {
+        faults.push("no description");
+    }
+    if !says("/fieldConfig/defaults/unit") {
+        faults.push("no unit");
+    }
+    if text("/datasource/uid") != Some("${datasource}") {
+        faults.push("another data source than the one that was chosen");
+    }
+    let targets = panel["targets"].as_array().into_iter().flatten();
+    let expressions: Vec<&str> = targets
+        .filter_map(|target| target["expr"].as_str())
+        .collect();
+    if expressions.is_empty() {
+        faults.push("no expression");
+    }
+    let ours = ["claviger_", "claviger:", "process_", "ALERTS"];
+    let chosen = "{namespace=~\"$namespace\", job=~\"$job\"";
+    if expressions
+        .iter()
+        .any(|expression| !unselected(expression, &ours, chosen).is_empty())
+    {
+        faults.push("a selector that leaves out what was chosen");
+    }
+    faults
+}
+
+#[test]
+fn every_panel_says_what_it_shows() {
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../../helm/claviger/files/dashboard.json")).unwrap();
+    // Links lead to it, and the chart and Compose update what has it.
+    assert_eq!(dashboard["uid"], "claviger");
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.len() > 20);
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        assert_eq!(faults(panel), Vec::<&str>::new(), "{}", panel["title"]);
+        assert!(ids.insert(panel["id"].as_u64()), "{}", panel["title"]);
+    }
+    let good = panels.last().unwrap();
+    for (pointer, fault) in [
+        ("/title", "no title"),
+        ("/description", "no description"),
+        ("/fieldConfig/defaults/unit", "no unit"),
+        (
+            "/datasource/uid",
+            "another data source than the one that was chosen",
+        ),
+        ("/targets", "no expression"),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = Value::Null;
+        assert_eq!(faults(&bad), [fault]);
+    }
+    let mut bad = good.clone();
+    bad["targets"][0]["expr"] = "claviger_hash_workers{job=\"claviger\"}".into();
+    assert_eq!(faults(&bad), ["a selector that leaves out what was chosen"]);
+}
+
 #[test]
 fn what_no_scrape_has_would_be_seen() {
     let scrape = "# TYPE claviger_a_total counter\nclaviger_a_total{outcome=\"good\",route=\"/\"} 1\n\
