@@ -2,6 +2,8 @@
 //!
 //! Every metric stands with its meaning in docs/operations.md; a test compares that table with a live scrape.
 
+mod exemplars;
+
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -10,8 +12,14 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use self::exemplars::Exemplars;
+pub use self::exemplars::OPEN_METRICS;
+
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The only histogram that a request's trace is kept for.
+const REQUEST_TIMES: &str = "claviger_http_request_duration_seconds";
 
 /// From a check in this process to a login that waited for its turn, in seconds.
 const REQUEST_BUCKETS: [f64; 14] = [
@@ -133,6 +141,7 @@ pub struct Metrics {
     registry: Registry,
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
+    exemplars: Exemplars,
     logins: IntCounterVec,
     logins_unavailable: IntCounterVec,
     token_checks: IntCounterVec,
@@ -169,11 +178,12 @@ impl Metrics {
                 &["method", "route", "status"],
             )?,
             http_duration: register.histograms(
-                "claviger_http_request_duration_seconds",
+                REQUEST_TIMES,
                 "Time from a request's head to its answer, by method and route template.",
                 &REQUEST_BUCKETS,
                 &["method", "route"],
             )?,
+            exemplars: Exemplars::default(),
             logins: register.counters(
                 "claviger_logins_total",
                 "Logins, by outcome.",
@@ -294,6 +304,18 @@ impl Metrics {
             .observe(elapsed.as_secs_f64());
     }
 
+    /// Keeps the trace of a request that took so long, to be found from its bucket.
+    pub fn keep_trace(&self, method: &str, route: &str, elapsed: Duration, trace_id: String) {
+        let seconds = elapsed.as_secs_f64();
+        self.exemplars.keep(
+            REQUEST_TIMES,
+            &REQUEST_BUCKETS,
+            (method, route),
+            seconds,
+            trace_id,
+        );
+    }
+
     /// Counts a login that never began or is over; a successful one has issued a token.
     pub fn count_login(&self, outcome: LoginOutcome) {
         self.logins.with_label_values(&[outcome.label()]).inc();
@@ -389,6 +411,14 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+impl Metrics {
+    /// What [`Metrics::encode`] made, in the format that has room for the traces: [`OPEN_METRICS`].
+    pub fn with_traces(&self, text: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(text);
+        self.exemplars.open_metrics(&text).into_bytes()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -198,6 +198,18 @@ pub fn join_trace(span: &Span, headers: &HeaderMap) {
     let parent = TraceContextPropagator::new().extract(&Headers(headers));
     // The only failure is that the span is filtered out, and then there is nothing to join.
     let _ = span.set_parent(parent);
+}
+
+/// The trace that `span` belongs to; none where it is not exported.
+pub fn trace_id(span: &Span) -> Option<String> {
+    // The usual case without a collector, and cheap.
+    if span.is_none() {
+        return None;
+    }
+    let context = span.context();
+    let span = context.span();
+    let span = span.span_context();
+    span.is_sampled().then(|| span.trace_id().to_string())
 }
 
 struct Headers<'a>(&'a HeaderMap);

@@ -102,6 +102,9 @@ impl Observation {
         let elapsed = self.started.elapsed();
         let metrics = self.state.metrics();
         metrics.observe_request(self.method, &self.route, status, elapsed);
+        if let Some(trace_id) = telemetry::trace_id(&self.span) {
+            metrics.keep_trace(self.method, &self.route, elapsed, trace_id);
+        }
         self.span.record("http.response.status_code", status);
         if let Some(user_id) = user_id {
             self.span.record("user_id", user_id);

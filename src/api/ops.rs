@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, http};
@@ -62,7 +62,12 @@ struct Readiness {
     failing: Vec<&'static str>,
 }
 
-async fn scrape(State(state): State<AppState>) -> Result<Response, ApiError> {
+/// In Prometheus' text format; where requests are traced, in `OpenMetrics` for those who read it, since only that has room for
+/// the traces.
+async fn scrape(
+    State(state): State<AppState>,
+    headers: http::HeaderMap,
+) -> Result<Response, ApiError> {
     let gate = state.authenticator().hash_pool().stats();
     let health = state.health();
     let (database, tokens) = (
@@ -97,16 +102,27 @@ async fn scrape(State(state): State<AppState>) -> Result<Response, ApiError> {
         tokens_may_be_evicted: last.and_then(|report| report.tokens_may_be_evicted),
         log_lines_dropped: state.dropped_log_lines(),
     };
-    let text = state.metrics().encode(&snapshot).map_err(|error| {
+    let mut text = state.metrics().encode(&snapshot).map_err(|error| {
         tracing::error!(%error, "the metrics can't be encoded");
         ApiError::Internal
     })?;
+    let mut content_type = metrics::CONTENT_TYPE;
+    if state.traces() && reads_open_metrics(&headers) {
+        text = state.metrics().with_traces(&text);
+        content_type = metrics::OPEN_METRICS;
+    }
     Ok((
-        [(
-            CONTENT_TYPE,
-            http::HeaderValue::from_static(metrics::CONTENT_TYPE),
-        )],
+        [(CONTENT_TYPE, http::HeaderValue::from_static(content_type))],
         text,
     )
         .into_response())
+}
+
+/// Prometheus prefers it to all else, so the weights are not compared.
+fn reads_open_metrics(headers: &http::HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains("application/openmetrics-text"))
 }

@@ -25,7 +25,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::common::{
-    Backend, Deployment, PASSWORD, Program, credentials, get, post, post_login, run, with_token,
+    Backend, Connection, Deployment, PASSWORD, Program, credentials, get, post, post_login, run,
+    with_token,
 };
 
 /// Far longer than an export takes, and less than for ever.
@@ -454,4 +455,63 @@ async fn an_endpoint_that_can_not_be_used_is_named_and_not_repeated() {
         let expected = "claviger: spans can't be exported: the value of OTEL_EXPORTER_OTLP_ENDPOINT can't be used\n";
         assert_eq!(run.err, expected);
     }
+}
+
+/// What Prometheus asks for.
+const ACCEPT: &str =
+    "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+async fn scrape_as_prometheus(service: &Program) -> (String, String) {
+    let request = get("/metrics").replacen("\r\n", &format!("\r\nAccept: {ACCEPT}\r\n"), 1);
+    let mut connection = Connection::open(&service.ops).await;
+    connection.send(&request).await;
+    let answer = connection.answer().await;
+    let content_type = answer.header("content-type").unwrap().to_owned();
+    (content_type, answer.text())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_times_of_requests_name_a_trace_that_was_sampled() {
+    let (_collector, deployment) = exporting(Backend::Embedded).await;
+    let service = deployment.start();
+    let of_nobody = with_token("GET", "clv_x");
+    for (request, flags) in [(post_login("alice"), "01"), (of_nobody, "00")] {
+        let traceparent = format!("00-{TRACE}-{CALLER}-{flags}");
+        service.send(&traced(&request, &traceparent)).await;
+    }
+
+    let (content_type, scrape) = scrape_as_prometheus(&service).await;
+    assert!(
+        content_type.starts_with("application/openmetrics-text;"),
+        "{content_type}"
+    );
+    assert!(scrape.ends_with("\n# EOF\n"), "{scrape}");
+    let exemplars: Vec<&str> = scrape
+        .lines()
+        .filter(|line| line.contains(" # {"))
+        .collect();
+    let [exemplar] = exemplars[..] else {
+        panic!("{exemplars:?}");
+    };
+    let series = r#"claviger_http_request_duration_seconds_bucket{method="POST",route="/v1.0/user/auth",le=""#;
+    assert!(exemplar.starts_with(series), "{exemplar}");
+    let trace = format!(" 1 # {{trace_id=\"{TRACE}\"}} ");
+    assert!(exemplar.contains(&trace), "{exemplar}");
+
+    // Who does not ask for it gets what everybody reads.
+    let plain = service.ops("/metrics").await;
+    assert!(
+        plain
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    assert!(!plain.text().contains(" # {"));
+}
+
+#[tokio::test]
+async fn without_a_collector_there_are_no_traces_to_name() {
+    let service = Deployment::new(Backend::Embedded).await.start();
+    let (content_type, _) = scrape_as_prometheus(&service).await;
+    assert!(content_type.starts_with("text/plain"), "{content_type}");
 }
