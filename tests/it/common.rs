@@ -16,7 +16,9 @@ pub(crate) use self::app::{Answer, PASSWORD, TestApp, login};
 pub(crate) use self::connection::{
     Connection, credentials, get, head_of_login, post, post_login, with_token,
 };
-pub(crate) use self::database::{TestDatabase, database, server, wait_for_a_lock};
+pub(crate) use self::database::{
+    TestDatabase, database, server, wait_for_a_lock, wait_for_sessions,
+};
 pub(crate) use self::dns::Dns;
 pub(crate) use self::nginx::Nginx;
 pub(crate) use self::program::{Deployment, Program, Run, run, start};

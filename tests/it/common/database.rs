@@ -70,17 +70,25 @@ const MOST_LOOKS: u32 = 200_000;
 
 /// Returns when somebody waits for a lock in this database of PostgreSQL.
 pub(crate) async fn wait_for_a_lock(database: &DatabaseConnection) {
-    let waits = Statement::from_string(
+    wait_for_sessions(database, 1, "wait_event_type = 'Lock'").await;
+}
+
+/// Returns when so many sessions in this database of PostgreSQL fulfil a condition on `pg_stat_activity`.
+pub(crate) async fn wait_for_sessions(database: &DatabaseConnection, number: i64, condition: &str) {
+    let count = Statement::from_string(
         database.get_database_backend(),
-        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        format!(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND {condition}"
+        ),
     );
     for _ in 0..MOST_LOOKS {
-        let found = database.query_one_raw(waits.clone()).await.unwrap();
-        if found.is_some() {
+        let row = database.query_one_raw(count.clone()).await.unwrap();
+        if row.unwrap().try_get_by_index::<i64>(0).unwrap() == number {
             return;
         }
     }
-    panic!("nobody ever waits for a lock");
+    panic!("there are never {number} sessions where {condition}");
 }
 
 /// An empty database.
