@@ -141,7 +141,7 @@ e2e-kubernetes: ## Try the chart and the plain manifests on the cluster that kub
 
 ##@ Checks
 
-LINTS := lint-shell lint-workflows lint-docker lint-nix
+LINTS := lint-shell lint-workflows lint-docker lint-nix lint-sql
 
 .PHONY: lint
 lint: lint-fmt lint-code doc $(LINTS) deny ## Everything that is checked without running: format, clippy, doc, scripts, workflows, licences
@@ -156,8 +156,8 @@ lint-code:
 
 # All of them fetch their linters into one place, so never at once.
 .NOTPARALLEL:
-.PHONY: lint-shell lint-workflows lint-docker lint-nix
-lint-shell lint-workflows lint-docker lint-nix:
+.PHONY: lint-shell lint-workflows lint-docker lint-nix lint-sql
+lint-shell lint-workflows lint-docker lint-nix lint-sql:
 	@tests/lint $(@:lint-%=%)
 
 .PHONY: deny

@@ -35,6 +35,7 @@ mkShell {
       deadnix
       hadolint
       shellcheck
+      squawk
       zizmor
 
       # The rest of what scripts call
