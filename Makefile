@@ -12,7 +12,7 @@ OPS_PORT ?= 9000
 # Known to everybody: for a service that nobody else can reach.
 DEV_PASSWORD := only-on-this-computer
 
-# What `make test` passes on to `cargo test`.
+# What `make test` passes on to `cargo test`, and `make test-chart` to pytest.
 T ?=
 
 CARGO_DENY_VERSION := 0.20.2
@@ -50,6 +50,10 @@ run: ## Serve on 127.0.0.1:$PORT (8000) in dev mode, with a file as database and
 .PHONY: test
 test: ## Run all tests on both databases and both token stores; T="name" chooses
 	@tests/run $(T)
+
+.PHONY: test-chart
+test-chart: ## Run the tests of the chart; T="-k ingress" chooses
+	@tests/chart/run $(T)
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -141,7 +145,7 @@ e2e-kubernetes: ## Try the chart and the plain manifests on the cluster that kub
 
 ##@ Checks
 
-LINTS := lint-shell lint-workflows lint-docker lint-nix lint-sql
+LINTS := lint-shell lint-python lint-workflows lint-docker lint-nix lint-sql
 
 .PHONY: lint
 lint: lint-fmt lint-code doc $(LINTS) deny ## Everything that is checked without running: format, clippy, doc, scripts, workflows, licences
@@ -156,8 +160,8 @@ lint-code:
 
 # All of them fetch their linters into one place, so never at once.
 .NOTPARALLEL:
-.PHONY: lint-shell lint-workflows lint-docker lint-nix lint-sql
-lint-shell lint-workflows lint-docker lint-nix lint-sql:
+.PHONY: $(LINTS)
+$(LINTS):
 	@tests/lint $(@:lint-%=%)
 
 .PHONY: deny
