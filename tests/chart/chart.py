@@ -59,8 +59,13 @@ def _template(values, helm, chart, release, namespace, kubernetes):
     )  # fmt: skip
 
 
+def as_json(values):
+    # YAML, unlike JSON, has no surrogate pairs, and no DEL that is not escaped.
+    return json.dumps(values, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def text(*layers, helm=HELM, chart=CHART, release="claviger", namespace="login", kubernetes=KUBERNETES[-1]):
-    values = json.dumps(values_of(*layers))
+    values = as_json(values_of(*layers))
     status, out, error = _template(values, helm, chart, release, namespace, kubernetes)
     assert status == 0, error
     return out
@@ -72,7 +77,7 @@ def render(*layers, **options):
 
 def fails(*layers, helm=HELM, chart=CHART, release="claviger", namespace="login", kubernetes=KUBERNETES[-1]):
     """The message with which the chart refuses the values."""
-    status, out, error = _template(json.dumps(values_of(*layers)), helm, chart, release, namespace, kubernetes)
+    status, out, error = _template(as_json(values_of(*layers)), helm, chart, release, namespace, kubernetes)
     assert status != 0, f"these values were accepted:\n{out}"
     return error
 
@@ -80,7 +85,7 @@ def fails(*layers, helm=HELM, chart=CHART, release="claviger", namespace="login"
 def notes(*layers, release="claviger", namespace="login"):
     status, out, error = run(
         HELM, "install", release, CHART, "--namespace", namespace, "--dry-run=client", "--values", "-",
-        stdin=json.dumps(values_of(*layers)),
+        stdin=as_json(values_of(*layers)),
     )  # fmt: skip
     assert status == 0, error
     return out.split("\nNOTES:\n", 1)[1]

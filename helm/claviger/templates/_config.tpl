@@ -46,7 +46,8 @@ Helm may hold as floating-point ones. */}}
 {{- end }}
 
 {{- define "claviger.tomlValue" -}}
-{{- if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ toJson . }}{{ end }}
+{{- /* Neither YAML nor TOML take a DEL as it is, which JSON does. */ -}}
+{{- if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ toJson . | replace "\x7f" "\\u007f" }}{{ end }}
 {{- end }}
 
 {{/* Which files of which Secrets a container reads: root, sections. A list of maps with secret, key, path and variable. */}}
