@@ -8,9 +8,7 @@ COMPONENT = "app.kubernetes.io/component"
 
 def policy(objects, component):
     (found,) = [
-        each
-        for each in objects.kind("NetworkPolicy")
-        if each["spec"]["podSelector"]["matchLabels"][COMPONENT] == component
+        each for each in objects.kind("NetworkPolicy") if each["spec"]["podSelector"]["matchLabels"][COMPONENT] == component
     ]
     assert found["spec"]["policyTypes"] == ["Ingress", "Egress"]
     return found["spec"]
@@ -18,7 +16,12 @@ def policy(objects, component):
 
 def out(spec):
     """Each port that can be reached, with to whom; None is anybody."""
-    return {(port["port"], port["protocol"]): rule.get("to") for rule in spec["egress"] for port in rule["ports"] if "protocol" in port}
+    return {
+        (port["port"], port["protocol"]): rule.get("to")
+        for rule in spec["egress"]
+        for port in rule["ports"]
+        if "protocol" in port
+    }
 
 
 DNS = {(port, protocol): None for port in (53, 5353) for protocol in ("TCP", "UDP")}
@@ -55,7 +58,7 @@ def test_ports_and_peers_are_those_of_the_values():
         "otlp": {"endpoint": "http://collector:4318"},
         "networkPolicy": {"databaseTo": peer, "tokensTo": peer, "dnsTo": peer, "otlpTo": peer},
     }
-    expected = {key: peer for key in [*DNS, (6432, "TCP"), (6380, "TCP"), (4318, "TCP")]}
+    expected = dict.fromkeys([*DNS, (6432, "TCP"), (6380, "TCP"), (4318, "TCP")], peer)
     assert out(policy(render("minimal", values), "server")) == expected
 
 

@@ -30,8 +30,8 @@ def test_a_monitor_scrapes_the_operations_port_of_this_release(kind):
     assert endpoint == {"port": "ops", "path": "/metrics", "interval": "15s"}
     labels = found["spec"]["selector"]["matchLabels"].items()
     if kind == "serviceMonitor":
-        selected = [each["metadata"]["name"] for each in objects.kind("Service") if labels <= each["metadata"]["labels"].items()]
-        assert selected == ["claviger-ops"]
+        services = {each["metadata"]["name"]: each["metadata"]["labels"].items() for each in objects.kind("Service")}
+        assert [name for name, own in services.items() if labels <= own] == ["claviger-ops"]
     else:
         assert labels <= objects.one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
 
@@ -50,7 +50,10 @@ def alerts(objects):
 
 
 def test_alerts_are_about_this_release(tmp_path):
-    values = {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True, "runbookUrl": "https://example.org/claviger/"}}
+    values = {
+        "podMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True, "runbookUrl": "https://example.org/claviger/"},
+    }
     objects = render("minimal", values, release="blue", namespace="login")
     rules = alerts(objects)
     assert len(rules) == sum(len(group["rules"]) for group in yaml.safe_load(RULES.read_text())["groups"])

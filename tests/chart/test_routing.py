@@ -42,7 +42,8 @@ def test_ingress_nginx_takes_it_off():
 
 
 def test_a_dot_in_the_prefix_is_a_dot():
-    (path,) = paths(render("minimal", TRUSTED, {"basePath": "/id.v1", "ingress": {"enabled": True, "controller": "ingress-nginx"}}))
+    values = {"basePath": "/id.v1", "ingress": {"enabled": True, "controller": "ingress-nginx"}}
+    (path,) = paths(render("minimal", TRUSTED, values))
     assert re.match(f"^{path['path']}", "/id.v1/x") and not re.match(f"^{path['path']}", "/idxv1/x")
 
 
@@ -81,9 +82,12 @@ def test_a_gateway(rewrite, replacement):
 def test_no_route_leads_to_operations(file):
     objects = render(file)
     services = {each["metadata"]["name"]: each["spec"] for each in objects.kind("Service")}
-    backends = [(each["service"]["name"], each["service"]["port"]["name"]) for each in (path["backend"] for path in paths(objects))] if objects.kind("Ingress") else []
+    backends = []
+    if objects.kind("Ingress"):
+        services_of_paths = [path["backend"]["service"] for path in paths(objects)]
+        backends += [(each["name"], each["port"]["name"]) for each in services_of_paths]
     for route in objects.kind("HTTPRoute"):
-        backends += [(backend["name"], "http") for rule in route["spec"]["rules"] for backend in rule["backendRefs"]]
+        backends += [(each["name"], "http") for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
     for name, port in backends:
         assert port == "http"
         assert [each["targetPort"] for each in services[name]["ports"]] == ["http"]
