@@ -53,6 +53,7 @@ def test_who_scales_decides_the_number():
     assert "replicas" not in objects.one("Deployment")["spec"]
     spec = objects.one("HorizontalPodAutoscaler")["spec"]
     assert spec["scaleTargetRef"]["name"] == objects.one("Deployment")["metadata"]["name"]
+    assert spec["metrics"][0]["containerResource"]["container"] == "claviger"
     assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
     # A share of the request, which therefore has to be there: the schema sees to it.
     assert objects.one("Deployment")["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]

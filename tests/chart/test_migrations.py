@@ -52,7 +52,7 @@ def test_only_the_database_is_given_to_it():
 
 def test_it_gives_up_and_is_kept_for_a_while():
     spec = job()["spec"]
-    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (3, 600, 86400)
+    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (3, 240, 86400)
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 

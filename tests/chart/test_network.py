@@ -16,12 +16,13 @@ def policy(objects, component):
 
 def out(spec):
     """Each port that can be reached, with to whom; None is anybody."""
-    return {
-        (port["port"], port["protocol"]): rule.get("to")
-        for rule in spec["egress"]
-        for port in rule["ports"]
-        if "protocol" in port
-    }
+    found = {}
+    for rule in spec["egress"]:
+        for port in rule["ports"]:
+            key = (port["port"], port.get("protocol", "TCP"))
+            assert key not in found, f"{key} is there twice"
+            found[key] = rule.get("to")
+    return found
 
 
 DNS = {(port, protocol): None for port in (53, 5353) for protocol in ("TCP", "UDP")}
@@ -44,10 +45,10 @@ def test_migrations_reach_the_database_only():
 
 
 def test_the_test_reaches_the_database_and_the_service():
-    spec = policy(render("minimal"), "test")
-    assert out(spec) == DNS | {(5432, "TCP"): None}
-    (service,) = [rule for rule in spec["egress"] if rule["ports"] == [{"port": 8000}]]
-    assert service["to"][0]["podSelector"]["matchLabels"][COMPONENT] == "server"
+    found = out(policy(render("minimal"), "test"))
+    (service,) = found.pop((8000, "TCP"))
+    assert service["podSelector"]["matchLabels"][COMPONENT] == "server"
+    assert found == DNS | {(5432, "TCP"): None}
 
 
 def test_ports_and_peers_are_those_of_the_values():

@@ -70,6 +70,11 @@ def test_alerts_are_about_this_release(tmp_path):
     assert status == 0, out + error
 
 
+def test_an_alert_has_no_link_that_leads_nowhere():
+    for rule in alerts(render("minimal", {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}})):
+        assert "runbook_url" not in rule.get("annotations", {})
+
+
 def test_the_job_is_the_release():
     for kind in ("serviceMonitor", "podMonitor"):
         objects = render("minimal", {kind: {"enabled": True}}, release="blue")

@@ -84,13 +84,13 @@ def test_no_route_leads_to_operations(file):
     services = {each["metadata"]["name"]: each["spec"] for each in objects.kind("Service")}
     backends = []
     if objects.kind("Ingress"):
-        services_of_paths = [path["backend"]["service"] for path in paths(objects)]
-        backends += [(each["name"], each["port"]["name"]) for each in services_of_paths]
+        backends += [path["backend"]["service"] for path in paths(objects)]
     for route in objects.kind("HTTPRoute"):
-        backends += [(each["name"], "http") for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
-    for name, port in backends:
-        assert port == "http"
-        assert [each["targetPort"] for each in services[name]["ports"]] == ["http"]
+        backends += [each for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
+    for each in backends:
+        port = each["port"]["name"] if isinstance(each["port"], dict) else each["port"]
+        (target,) = [one["targetPort"] for one in services[each["name"]]["ports"] if port in (one["name"], one["port"])]
+        assert target == "http"
 
 
 def test_the_service_trusts_who_is_named():
@@ -102,3 +102,8 @@ def test_notes_name_the_way_in():
     values = {"ingress": {"enabled": True, "hosts": ["login.example"], "tls": {"enabled": True}}}
     assert "https://login.example/api/v1.0/user/auth" in notes("minimal", TRUSTED, values)
     assert "port-forward service/claviger 8000:80" in notes("minimal")
+
+
+def test_notes_try_it_in_a_way_that_the_policy_lets_through():
+    """A pod of the service reaches itself, and not its Service."""
+    assert "claviger smoke --url http://127.0.0.1:8000\n" in notes("minimal", {"tests": {"enabled": False}})

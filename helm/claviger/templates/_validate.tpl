@@ -20,6 +20,9 @@
 {{- if and (not $values.database.host) $values.database.parameters -}}
 {{- $wrong = append $wrong "database.parameters: without database.host the URL is in the Secret, and its parameters are too; set database.host, or put them there" -}}
 {{- end -}}
+{{- if regexMatch "(?i)(^|&)(user|password)=" $values.database.parameters -}}
+{{- $wrong = append $wrong "database.parameters: user and password are secret; put them into the Secret of database.existingSecret" -}}
+{{- end -}}
 {{- if and (not $values.tokens.host) $values.tokens.tls -}}
 {{- $wrong = append $wrong "tokens.tls: without tokens.host the URL is in the Secret; write rediss:// there, or set tokens.host" -}}
 {{- end -}}
@@ -34,6 +37,14 @@
 {{- $config = fromToml $config -}}
 {{- with $config.Error }}{{ fail (printf "\nclaviger: config: this is no TOML: %s" .) }}{{ end -}}
 {{- end -}}
+{{- $sections := list "server" "database" "tokens" "password" "limits" "bootstrap" "telemetry" -}}
+{{- range $section, $keys := $config -}}
+{{- if and (ne $section "mode") (not (has $section $sections)) -}}
+{{- $wrong = append $wrong (printf "config.%s: there is no such section; there are %s" $section (join ", " $sections)) -}}
+{{- else if and (ne $section "mode") (not (kindIs "map" $keys)) -}}
+{{- fail (printf "\n\nclaviger: config.%s: this is a section, and has to hold keys" $section) -}}
+{{- end -}}
+{{- end -}}
 {{- $owned := dict
     "server.listen" "bindAddress"
     "server.ops_listen" "bindAddress"
@@ -42,6 +53,8 @@
     "server.shutdown_grace" "shutdown.drainSeconds"
     "database.url" "database.existingSecret or database.host"
     "database.url_file" "database.existingSecret"
+    "database.migrate" "migrations.mode"
+    "database.schema_version" "migrations.mode, and see docs/upgrading.md for the way back"
     "database.username" "database.existingSecret and database.keys.username"
     "database.username_file" "database.existingSecret and database.keys.username"
     "database.password" "database.existingSecret and database.keys.password"
