@@ -37,7 +37,10 @@ def test_a_budget_as_soon_as_there_is_more_than_one():
     }
     assert not render("minimal", {"replicaCount": 1}).kind("PodDisruptionBudget")
     assert render("minimal", {"replicaCount": 1, "autoscaling": {"enabled": True}}).kind("PodDisruptionBudget")
-    assert not render("minimal", {"autoscaling": {"enabled": True, "minReplicas": 1}}).kind("PodDisruptionBudget")
+    assert render("minimal", {"autoscaling": {"enabled": True, "minReplicas": 1}}).kind("PodDisruptionBudget")
+    assert not render("minimal", {"autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 1}}).kind(
+        "PodDisruptionBudget"
+    )
 
 
 def test_pods_are_spread_softly_over_zones_and_nodes():

@@ -84,7 +84,7 @@ def test_every_value_is_in_the_schema(leaf):
 
 def test_the_schema_knows_no_value_that_is_not_there():
     for path, schema in nodes(SCHEMA["properties"]):
-        if "properties" not in path and path and path[0] not in ("config", "global") and "type" in schema:
+        if "properties" not in path and path and path[0] not in ("config", "global", "enabled") and "type" in schema:
             assert path[0] in DEFAULTS, path
 
 
@@ -193,6 +193,20 @@ REFUSED = {
         {"externalSecrets": {"enabled": True, "storeRef": {"name": "vault"}}},
         "externalSecrets.enabled: the Job of migrations.mode=hook would wait",
     ),
+    "nothing to write": (
+        {"externalSecrets": {"enabled": True, "storeRef": {"name": "vault"}}, "migrations": {"mode": "none"}},
+        "externalSecrets: name at least one key",
+    ),
+    "more cpu than allowed": (
+        {"resources": {"limits": {"cpu": "100m"}}},
+        "resources.requests.cpu: more than resources.limits.cpu",
+    ),
+    "everybody trusted": ({"trustedProxies": ["0.0.0.0/0"]}, "trustedProxies: 0.0.0.0/0 is everybody"),
+    "half a number, in toml": ({"config": "[password]\niterations = 1.5"}, "config.password.iterations: expected a text"),
+    "a word for a number, in toml": (
+        {"config": '[password]\nworkers = "many"'},
+        "config.password.workers: expected a whole number",
+    ),
     "no store": (
         {"externalSecrets": {"enabled": True}, "migrations": {"mode": "none"}},
         "externalSecrets.storeRef.name: name the store",
@@ -216,6 +230,10 @@ MALFORMED = {
     "an unknown controller": ({"ingress": {"controller": "nginx"}}, "/ingress/controller': value must be one of"),
     "an unknown rewrite": ({"gateway": {"rewrite": "/"}}, "/gateway/rewrite': value must be one of"),
     "a host for a network": ({"trustedProxies": ["ingress.svc"]}, "/trustedProxies/0': 'ingress.svc' does not match pattern"),
+    "a network that is too narrow": ({"trustedProxies": ["10.0.0.0/33"]}, "/trustedProxies/0': '10.0.0.0/33' does not match"),
+    "an address that is none": ({"trustedProxies": ["10.0.0/8"]}, "/trustedProxies/0': '10.0.0/8' does not match"),
+    "no section": ({"probes": None}, "missing property 'probes'"),
+    "a password in a url": ({"otlp": {"endpoint": "http://u:p@c"}}, "/otlp/endpoint': 'http://u:p@c' does not match"),
     "the root as base path": ({"basePath": "/"}, "/basePath': '/' does not match pattern"),
     "a base path with a slash at its end": ({"basePath": "/api/"}, "/basePath': '/api/' does not match pattern"),
     "no pod more and none less": ({"maxSurge": "0%"}, "/maxSurge': '0%' does not match pattern"),

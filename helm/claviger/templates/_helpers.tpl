@@ -1,6 +1,6 @@
 {{/* Names. Of 63 characters 18 are left for what is put behind: "-migrate-" and eight of a hash, and one to spare. */}}
 {{- define "claviger.name" -}}
-{{- .Values.nameOverride | default .Chart.Name | trunc 45 | trimSuffix "-" }}
+{{- .Values.nameOverride | default .Chart.Name | trunc 45 | trimAll "-." }}
 {{- end }}
 
 {{- define "claviger.fullname" -}}
@@ -10,7 +10,7 @@
 {{- if not (contains (include "claviger.name" .) $name) }}{{ $name = printf "%s-%s" $name (include "claviger.name" .) }}{{ end -}}
 {{- end -}}
 {{- /* A release may have dots in its name, a Service may not. */ -}}
-{{- $name | replace "." "-" | trunc 45 | trimSuffix "-" }}
+{{- $name | replace "." "-" | trunc 45 | trimAll "-" }}
 {{- end }}
 
 {{- define "claviger.serviceAccountName" -}}
@@ -53,6 +53,12 @@ annotations:
 {{- $image := .Values.image -}}
 {{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* CPU in thousandths. */}}
+{{- define "claviger.millis" -}}
+{{- $text := toString . -}}
+{{- if hasSuffix "m" $text }}{{ trimSuffix "m" $text }}{{ else }}{{ mulf ($text | float64) 1000 | int64 }}{{ end }}
 {{- end }}
 
 {{/* The port of the collector. A URL without one means that of its scheme. */}}

@@ -70,7 +70,10 @@
     "bootstrap.password_file" "bootstrap.existingSecret" -}}
 {{- range $section, $keys := $config -}}
 {{- if kindIs "map" $keys -}}
-{{- range $key, $_ := $keys -}}
+{{- range $key, $value := $keys -}}
+{{- if or (kindIs "map" $value) (and (kindIs "float64" $value) (ne (toString $value) (toString (floor $value)))) -}}
+{{- $wrong = append $wrong (printf "config.%s.%s: expected a text, a whole number, true, false or a list of texts" $section $key) -}}
+{{- end -}}
 {{- with get $owned (printf "%s.%s" $section $key) -}}
 {{- $wrong = append $wrong (printf "config.%s.%s: the chart sets it; use the value %s" $section $key .) -}}
 {{- end -}}
@@ -80,6 +83,13 @@
 
 {{- /* The rule of the service: 64 MiB for all else, room for one hash from elsewhere, and the workers. */ -}}
 {{- $password := $config.password | default dict -}}
+{{- range $key := list "memory_kib" "workers" "foreign_max_mib" -}}
+{{- $value := get $password $key -}}
+{{- $is := or (kindIs "float64" $value) (kindIs "int64" $value) (kindIs "int" $value) (and (eq $key "workers") (eq (toString $value) "auto")) -}}
+{{- if and (hasKey $password $key) (not $is) -}}
+{{- fail (printf "\n\nclaviger: config.password.%s: expected a whole number" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- $limit := include "claviger.kib" $values.resources.limits.memory | int64 -}}
 {{- $worker := $password.memory_kib | default 19456 | int64 -}}
 {{- $workers := 1 -}}
@@ -94,6 +104,17 @@
 {{- end -}}
 {{- if gt (include "claviger.kib" $values.migrations.resources.requests.memory | int64) (include "claviger.kib" $values.migrations.resources.limits.memory | int64) -}}
 {{- $wrong = append $wrong "migrations.resources.requests.memory: more than migrations.resources.limits.memory" -}}
+{{- end -}}
+
+{{- range $where, $resources := dict "resources" $values.resources "migrations.resources" $values.migrations.resources -}}
+{{- if and $resources.limits.cpu (gt (include "claviger.millis" $resources.requests.cpu | float64) (include "claviger.millis" $resources.limits.cpu | float64)) -}}
+{{- $wrong = append $wrong (printf "%s.requests.cpu: more than %s.limits.cpu" $where $where) -}}
+{{- end -}}
+{{- end -}}
+{{- range $values.trustedProxies -}}
+{{- if hasSuffix "/0" . -}}
+{{- $wrong = append $wrong (printf "trustedProxies: %s is everybody, so each client could choose its address" .) -}}
+{{- end -}}
 {{- end -}}
 
 {{- $routes := list -}}
@@ -119,6 +140,9 @@
 {{- if $values.externalSecrets.enabled -}}
 {{- if eq $values.migrations.mode "hook" -}}
 {{- $wrong = append $wrong "externalSecrets.enabled: the Job of migrations.mode=hook would wait for a Secret that is made after it; set migrations.mode to initContainer" -}}
+{{- end -}}
+{{- if not (or $values.externalSecrets.database $values.externalSecrets.tokens $values.externalSecrets.bootstrap) -}}
+{{- $wrong = append $wrong "externalSecrets: name at least one key of database, tokens and bootstrap" -}}
 {{- end -}}
 {{- if not $values.externalSecrets.storeRef.name -}}
 {{- $wrong = append $wrong "externalSecrets.storeRef.name: name the store" -}}
