@@ -35,7 +35,6 @@ mkShell {
       deadnix
       hadolint
       shellcheck
-      squawk
       zizmor
 
       # The rest of what scripts call
@@ -55,6 +54,8 @@ mkShell {
       lib.filter (name: pkgs ? ${name}) [
         "actionlint"
         "check-jsonschema"
+        "ruff"
+        "squawk"
       ]
     )
     ++ lib.optionals stdenv.hostPlatform.isLinux (
