@@ -104,6 +104,13 @@ def test_notes_name_the_way_in():
     assert "port-forward service/claviger 8000:80" in notes("minimal")
 
 
+def test_notes_say_whom_pods_may_reach():
+    assert "(tokens.port), and nothing else." in notes("minimal")
+    values = {"otlp": {"endpoint": "http://c:4318"}, "networkPolicy": {"extraEgress": [{"ports": [{"port": 443}]}]}}
+    said = "(tokens.port), the collector at 4318, whom networkPolicy.extraEgress names, and nothing else."
+    assert said in notes("minimal", values)
+
+
 def test_notes_try_it_in_a_way_that_the_policy_lets_through():
     """A pod of the service reaches itself, and not its Service."""
     assert "claviger smoke --url http://127.0.0.1:8000\n" in notes("minimal", {"tests": {"enabled": False}})

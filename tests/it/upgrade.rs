@@ -240,7 +240,8 @@ async fn one_version_down_and_up_under_a_running_service() {
 }
 
 /// Jobs of two roll-outs, or of one that was repeated. On PostgreSQL one is in the middle when the others come: its statement
-/// waits for a row that somebody else has written.
+/// waits for a row that somebody else has written. All of them end well; that the lock keeps them apart is seen in
+/// `store/schema.rs`.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_jobs_at_once_go_up_together(

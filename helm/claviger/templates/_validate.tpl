@@ -1,4 +1,5 @@
-{{/* What a schema can't say: rules between values. All that is wrong is said at once, each with the name of the value. */}}
+{{/* What a schema can't say: rules between values. All that is wrong is said at once, each with the name of the value;
+only a configuration that can't be read ends the search. */}}
 {{- define "claviger.validate" -}}
 {{- $wrong := list -}}
 {{- $values := .Values -}}
