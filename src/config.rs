@@ -47,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// The first administrator.
     pub bootstrap: Bootstrap,
+    /// Who may introspect and revoke tokens, by name.
+    pub clients: BTreeMap<String, Client>,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -120,12 +122,29 @@ pub struct Tokens {
     pub password: Option<SecretString>,
     /// Lifetime of a token.
     pub ttl: Duration,
+    /// The longest that a token may go unchecked. Unset: as long as it lives.
+    pub idle_ttl: Option<Duration>,
+    /// What the key of a token is made of.
+    pub key: TokenKey,
     /// What precedes the token in the key.
     pub key_prefix: String,
     /// The longest wait for the token store.
     pub timeout: Duration,
     /// Connections for all but the check.
     pub pool_size: usize,
+    /// Replicas that have to know of a revocation before it is answered.
+    pub wait_replicas: u32,
+    /// The most sessions that a user may have; with one more the oldest ends.
+    pub max_sessions_per_user: usize,
+}
+
+/// What the key of a token is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKey {
+    /// The token as the client sends it.
+    Plain,
+    /// Its SHA-256 in lower-case hex, so that nobody who reads the store can use what he reads.
+    Sha256,
 }
 
 /// Section `password`.
@@ -181,6 +200,13 @@ pub struct Bootstrap {
     pub password: Option<SecretString>,
 }
 
+/// Section `clients.NAME`: a machine that may introspect and revoke tokens.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What it proves itself with, by HTTP Basic.
+    pub secret: SecretString,
+}
+
 /// Section `telemetry`.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -230,9 +256,13 @@ impl Default for Config {
                 username: None,
                 password: None,
                 ttl: Duration::from_hours(24),
+                idle_ttl: None,
+                key: TokenKey::Plain,
                 key_prefix: String::new(),
                 timeout: Duration::from_secs(1),
                 pool_size: 16,
+                wait_replicas: 0,
+                max_sessions_per_user: 100,
             },
             password: Password {
                 memory_kib: 19_456,
@@ -256,6 +286,7 @@ impl Default for Config {
                 },
             },
             bootstrap: Bootstrap::default(),
+            clients: BTreeMap::new(),
             telemetry: Telemetry {
                 log_format: None,
                 log_level: None,

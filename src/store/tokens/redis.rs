@@ -4,20 +4,15 @@
 //! spend two round trips on each. All else goes through the pool, so that a slow write doesn't stand before a check.
 
 mod checks;
+mod link;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, InfoDict, IntoConnectionInfo,
-    RedisError, RedisResult, ServerError, ServerErrorKind, Value,
-};
-use secrecy::ExposeSecret;
+use deadpool_redis::Connection;
+use redis::{ErrorKind, InfoDict, RedisError, RedisResult, ServerError, Value};
 
-use self::checks::Checks;
+use self::link::{Attempt, Link};
 use super::{Holder, InvalidTokensUrl};
 use crate::config;
 use crate::store::{Dependency, PoolStatus, StoreError};
@@ -36,64 +31,23 @@ const SILENCE: Duration = Duration::from_mins(1);
 pub struct RedisTokens(Arc<Inner>);
 
 struct Inner {
-    checks: Arc<Checks>,
-    pool: Pool,
+    link: Link,
     key_prefix: String,
-    timeout: Duration,
-    /// The server said that it takes no writes: it is a replica, and may not have heard of a revocation.
-    read_only: AtomicBool,
     /// When the server refused to tell whether it may evict.
     silent_since: Mutex<Option<Instant>>,
 }
 
-/// Why Redis couldn't be asked. Only the error's code, for the text of a server error can quote the command, and with
-/// it a token.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    #[error("no free connection within {0:?}")]
-    PoolExhausted(Duration),
-    #[error("the server refuses writes (READONLY)")]
-    ReadOnly,
-    #[error("the server answered {0}")]
-    Refused(String),
-    #[error("the connection failed: {0}")]
-    Connection(String),
-}
-
 impl RedisTokens {
     pub(super) fn open(settings: &config::Tokens) -> Result<Self, InvalidTokensUrl> {
-        // Dropped, here and below: the text of such an error can quote the URL.
-        let invalid = |_: RedisError| InvalidTokensUrl;
-        let (client, info) = client(settings)?;
-        let checks = Checks::new(client, settings.timeout).map_err(invalid)?;
-
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.timeout))
-            .set_response_timeout(Some(settings.timeout));
-        let manager = Manager::new_with_config(info, config).map_err(invalid)?;
-        let pool = Pool::builder(manager)
-            .max_size(settings.pool_size)
-            .wait_timeout(Some(settings.timeout))
-            .create_timeout(Some(settings.timeout))
-            .recycle_timeout(Some(settings.timeout))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|_| InvalidTokensUrl)?;
-
         Ok(Self(Arc::new(Inner {
-            checks,
-            pool,
+            link: Link::open(settings)?,
             key_prefix: settings.key_prefix.clone(),
-            timeout: settings.timeout,
-            read_only: AtomicBool::new(false),
             silent_since: Mutex::new(None),
         })))
     }
 
     pub(super) fn check_url(settings: &config::Tokens) -> Result<(), InvalidTokensUrl> {
-        client(settings).map(drop)
+        Link::check_url(settings)
     }
 
     pub(super) async fn put(
@@ -106,18 +60,14 @@ impl RedisTokens {
         // One command, so that there is no moment in which the key has no TTL.
         let mut command = redis::cmd("SET");
         command.arg(key).arg(user_id).arg("PX").arg(ttl.as_millis());
-        self.write(async |connection| command.query_async(connection).await)
+        self.0
+            .link
+            .write(async |connection| command.query_async(connection).await)
             .await
     }
 
     pub(super) async fn get(&self, token: &str) -> Result<Option<Holder>, StoreError> {
-        if self.0.read_only.load(Ordering::Relaxed) {
-            return Err(unavailable(Failure::ReadOnly));
-        }
-        let (value, ttl) = match self.0.checks.ask(&self.key(token)).await {
-            Ok(answer) => answer,
-            Err(error) => return Err(self.failed(error)),
-        };
+        let (value, ttl) = self.0.link.ask(&self.key(token)).await?;
         let user_id = match value {
             Value::Nil => return Ok(None),
             Value::BulkString(value) => std::str::from_utf8(&value)
@@ -125,12 +75,12 @@ impl RedisTokens {
                 .and_then(|id| id.parse().ok())
                 .ok_or_else(not_ours)?,
             Value::ServerError(error) if is_wrong_type(&error) => return Err(not_ours()),
-            Value::ServerError(error) => return Err(self.failed(Attempt::Redis(error.into()))),
+            Value::ServerError(error) => return Err(self.0.link.refused(error)),
             _ => return Err(not_ours()),
         };
         let ttl = match ttl {
             Value::Int(ttl) => ttl,
-            Value::ServerError(error) => return Err(self.failed(Attempt::Redis(error.into()))),
+            Value::ServerError(error) => return Err(self.0.link.refused(error)),
             _ => return Err(not_ours()),
         };
         // The key may expire between the two commands; and what has no TTL was not written by this service.
@@ -148,7 +98,9 @@ impl RedisTokens {
         let key = self.key(token);
         let mut command = redis::cmd("DEL");
         command.arg(key);
-        self.write(async |connection| command.query_async::<u64>(connection).await)
+        self.0
+            .link
+            .write(async |connection| command.query_async::<u64>(connection).await)
             .await
             .map(|removed| removed > 0)
     }
@@ -175,7 +127,7 @@ impl RedisTokens {
                 };
                 Ok((next, removed))
             };
-            let (next, count) = self.write(step).await?;
+            let (next, count) = self.0.link.write(step).await?;
             removed += count;
             cursor = next;
             if cursor == 0 {
@@ -189,7 +141,9 @@ impl RedisTokens {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let mut command = redis::cmd("SETRANGE");
         command.arg(PROBE_KEY).arg(0).arg("");
-        self.write(async |connection| command.query_async::<()>(connection).await)
+        self.0
+            .link
+            .write(async |connection| command.query_async::<()>(connection).await)
             .await
     }
 
@@ -208,6 +162,8 @@ impl RedisTokens {
         let mut command = redis::cmd("INFO");
         command.arg("memory");
         let info = self
+            .0
+            .link
             .run(async |connection| command.query_async::<InfoDict>(connection).await)
             .await;
         // A refusal lands in the server's statistics, and in its log of refusals, so it is not provoked every second.
@@ -225,121 +181,12 @@ impl RedisTokens {
     }
 
     pub(super) fn pool_status(&self) -> PoolStatus {
-        let status = self.0.pool.status();
-        PoolStatus {
-            open: status.size,
-            idle: status.available,
-            max: status.max_size,
-        }
-    }
-
-    /// Runs commands that change something, and remembers whether the server takes writes.
-    async fn write<T>(
-        &self,
-        command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
-    ) -> Result<T, StoreError> {
-        match self.run(command).await {
-            Ok(value) => {
-                if self.0.read_only.load(Ordering::Relaxed) {
-                    self.follow_the_master();
-                }
-                Ok(value)
-            }
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// Runs commands on a connection of the pool.
-    async fn run<T>(
-        &self,
-        command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
-    ) -> Result<T, Attempt> {
-        let attempt = async {
-            let mut connection = self.0.pool.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => Attempt::Redis(error),
-                PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Attempt::TimedOut,
-                PoolError::Timeout(TimeoutType::Wait)
-                | PoolError::Closed
-                | PoolError::NoRuntimeSpecified
-                | PoolError::PostCreateHook(_) => Attempt::PoolExhausted,
-            })?;
-            let result = command(&mut connection).await.map_err(Attempt::Redis);
-            if let Err(Attempt::Redis(error)) = &result
-                && (error.is_unrecoverable_error() || error.is_timeout() || is_read_only(error))
-            {
-                // Not back into the pool: an answer may still come, and after a failover the name may lead elsewhere.
-                drop(Connection::take(connection));
-            }
-            result
-        };
-        // One bound over all: a server that hangs lets each idle connection of the pool run into a time-out of its own.
-        let outcome = tokio::time::timeout(self.0.timeout, attempt).await;
-        outcome.unwrap_or(Err(Attempt::TimedOut))
-    }
-
-    /// After a replica has refused a write and another connection was let write, the connection of the checks may still
-    /// lead to the replica, which keeps it open and may miss revocations.
-    fn follow_the_master(&self) {
-        if self.0.checks.reconnect().is_ok() {
-            self.0.read_only.store(false, Ordering::Relaxed);
-        }
-    }
-
-    fn failed(&self, error: Attempt) -> StoreError {
-        let timeout = self.0.timeout;
-        unavailable(match error {
-            Attempt::TimedOut => Failure::TimedOut(timeout),
-            Attempt::PoolExhausted => Failure::PoolExhausted(timeout),
-            Attempt::Redis(error) if error.is_timeout() => Failure::TimedOut(timeout),
-            Attempt::Redis(error) if is_read_only(&error) => {
-                self.0.read_only.store(true, Ordering::Relaxed);
-                Failure::ReadOnly
-            }
-            Attempt::Redis(error) => match error.kind() {
-                ErrorKind::Server(_) | ErrorKind::Extension => {
-                    Failure::Refused(error.code().unwrap_or("an error").to_owned())
-                }
-                ErrorKind::Io => Failure::Connection(error.to_string()),
-                kind => Failure::Connection(format!("{kind:?}")),
-            },
-        })
+        self.0.link.pool_status()
     }
 
     fn key(&self, token: &str) -> String {
         [self.0.key_prefix.as_str(), token].concat()
     }
-}
-
-/// What makes connections, from `tokens.url`.
-fn client(settings: &config::Tokens) -> Result<(Client, ConnectionInfo), InvalidTokensUrl> {
-    let invalid = |_: RedisError| InvalidTokensUrl;
-    // A dead peer that never says goodbye is given up after this long, so that the next check gets a new connection.
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_user_timeout(settings.timeout.max(MIN_USER_TIMEOUT) * 2);
-    let url = settings.url.expose_secret();
-    let info = url.into_connection_info().map_err(invalid)?;
-    let info = info.set_tcp_settings(tcp);
-    let client = Client::open(info.clone()).map_err(invalid)?;
-    Ok((client, info))
-}
-
-/// Below this a busy network would be taken for a dead one.
-const MIN_USER_TIMEOUT: Duration = Duration::from_secs(1);
-
-#[derive(Clone)]
-enum Attempt {
-    TimedOut,
-    PoolExhausted,
-    Redis(RedisError),
-}
-
-fn unavailable(failure: Failure) -> StoreError {
-    StoreError::unavailable(Dependency::Tokens, failure)
-}
-
-fn is_read_only(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// `GET` on something that is no string.

@@ -12,7 +12,7 @@ use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ErrorKind, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::oneshot;
 
-use super::Attempt;
+use super::link::Attempt;
 
 /// What the server said of a key: to `GET`, and to `PTTL`.
 pub(super) type Answer = Result<(Value, Value), Attempt>;
