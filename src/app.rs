@@ -8,13 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, AppState};
 use crate::auth::Authenticator;
+use crate::auth::accounts::Accounts;
 use crate::auth::bootstrap::{Bootstrap, InvalidBootstrap};
 use crate::auth::hash_pool::sizing::{Sizing, SizingError};
 use crate::auth::hash_pool::{HashPool, Observer, StartError};
+use crate::auth::password::Policy;
 use crate::config::{Config, MigrateMode};
 use crate::metrics::Metrics;
 use crate::store::database::{self, UrlError};
-use crate::store::health::Health;
+use crate::store::health::{Health, Report};
+use crate::store::revocations::Revocations;
 use crate::store::schema::{self, Comparison, Schema, SchemaError, Target};
 use crate::store::tokens::{InvalidTokensUrl, Tokens};
 use crate::store::users::Users;
@@ -132,7 +135,8 @@ impl App {
         // Whoever finds another instance at it tries again with the next round.
         let schema = Schema::new(db.clone()).lock_wait(WATCH_INTERVAL);
         check_schema_version(&config)?;
-        let health = Arc::new(Health::new(db, tokens.clone()));
+        let health = Arc::new(Health::new(db.clone(), tokens.clone()));
+        let accounts = Accounts::new(users.clone(), Revocations::new(db), tokens.clone());
 
         let sizing = Sizing::detect(&config.password)?;
         let (wait, run) = (metrics.hash_wait(), metrics.hash_duration());
@@ -142,30 +146,40 @@ impl App {
         };
         let hash_pool = HashPool::start(&config.password, &sizing, observer)?;
 
+        let policy = Policy {
+            min_length: config.password.min_length,
+        };
+        let ttl = config.tokens.ttl;
         let authenticator = Authenticator::new(
             users.clone(),
             tokens.clone(),
+            accounts.clone(),
             hash_pool.clone(),
             Arc::clone(&health),
-            config.tokens.ttl,
+            policy,
+            config.tokens.idle_ttl.map_or(ttl, |idle| idle.min(ttl)),
+        );
+        let schema_step = SchemaStep::of(&config);
+        let state = AppState::new(
+            config,
+            authenticator,
+            Arc::clone(&health),
+            metrics,
+            Box::new(dropped_log_lines),
         );
         let startup = Startup {
-            schema_step: SchemaStep::of(&config),
+            schema_step,
             schema,
             bootstrap,
             users,
             tokens,
+            accounts,
             hash_pool,
-            health: Arc::clone(&health),
-            trouble: Trouble::default(),
-        };
-        let state = AppState::new(
-            config,
-            authenticator,
             health,
-            metrics,
-            Box::new(dropped_log_lines),
-        );
+            state: state.clone(),
+            trouble: Trouble::default(),
+            settling: Trouble::default(),
+        };
         Ok(Self {
             api: api::api(state.clone()),
             ops: api::ops(state.clone()),
@@ -180,31 +194,37 @@ impl App {
     }
 }
 
-/// What is to be done once, as soon as the dependencies allow it: the schema, then the first administrator.
+/// What is to be done once, as soon as the dependencies allow it: the schema, then the first administrator. And what is to be
+/// done again and again: looking at the dependencies, and keeping the promises to end sessions.
 pub struct Startup {
     schema_step: Option<SchemaStep>,
     schema: Schema,
     bootstrap: Option<Bootstrap>,
     users: Users,
     tokens: Tokens,
+    accounts: Accounts,
     hash_pool: HashPool,
     health: Arc<Health>,
+    state: AppState,
     trouble: Trouble,
+    settling: Trouble,
 }
 
-/// What keeps the start from being done. It is tried every second, and told when it changes.
+/// What keeps something from being done that is tried every second. It is told when it changes.
 #[derive(Default)]
 struct Trouble(String);
 
 impl Trouble {
-    fn tell(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn tell(&mut self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
         let cause = with_sources(error);
         if cause != self.0 {
-            tracing::warn!(%cause, "the start is not done, and will be tried again");
+            tracing::warn!(%cause, "{what}, and will be tried again");
             self.0 = cause;
         }
     }
 }
+
+const NOT_STARTED: &str = "the start is not done";
 
 /// What the start does about the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +280,7 @@ impl Startup {
         if let Some(step) = self.schema_step {
             match self.migrate(step).await {
                 Ok(()) => self.schema_step = None,
-                Err(error) if error.may_pass() => self.trouble.tell(&error),
+                Err(error) if error.may_pass() => self.trouble.tell(NOT_STARTED, &error),
                 Err(error) => return Err(error),
             }
         }
@@ -270,10 +290,28 @@ impl Startup {
         {
             match bootstrap.run(&self.users, &self.hash_pool).await {
                 Ok(()) => self.bootstrap = None,
-                Err(error) => self.trouble.tell(&error),
+                Err(error) => self.trouble.tell(NOT_STARTED, &error),
             }
         }
+        self.settle(&report).await;
         Ok(())
+    }
+
+    /// Ends the sessions that a change to an account left alive: because the token store was away, or the one who made the
+    /// change can't reach it, or ended.
+    async fn settle(&mut self, report: &Report) {
+        if !report.failing().is_empty() {
+            return;
+        }
+        match self.accounts.settle_pending().await {
+            Ok(ended) => {
+                self.settling.0.clear();
+                self.state.metrics().count_revoked(ended);
+            }
+            Err(error) => self
+                .settling
+                .tell("sessions that have to end did not", &error),
+        }
     }
 
     async fn migrate(&self, step: SchemaStep) -> Result<(), SchemaError> {
@@ -287,6 +325,10 @@ impl Startup {
                     end_sessions().await
                 };
                 let target = Target::Version(version);
+                // The names of the sessions depend on it.
+                if let Some(installation) = self.schema.installation_id().await? {
+                    self.tokens.belong_to(&installation);
+                }
                 let status = self.schema.to(target, end_sessions).await?;
                 if ended {
                     // A login of another instance may have stored its token after the first sweep.

@@ -1,7 +1,9 @@
 //! The domain: who may have a token. No HTTP, no SQL, no Redis commands.
 
+pub mod accounts;
 pub mod bootstrap;
 pub mod hash_pool;
+mod own_password;
 pub mod password;
 pub mod token;
 pub mod username;
@@ -12,23 +14,31 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tracing::Instrument;
 
+use self::accounts::Accounts;
 use self::hash_pool::{HashError, HashPool};
-use self::password::Password;
+pub use self::own_password::ChangeError;
+use self::password::{Password, Policy};
 use self::token::Token;
 use self::username::Username;
 use crate::store::StoreError;
 use crate::store::health::Health;
-use crate::store::tokens::{Holder, Tokens};
-use crate::store::users::Users;
+use crate::store::tokens::{Device, Holder, Issued, Session, SessionId, Tokens};
+use crate::store::users::{User, Users};
 
-/// Logs users in and out, and checks tokens.
+/// How often a login begins again because the user's sessions were ended beside it. Each time somebody ended them within
+/// milliseconds, so after a few of them somebody means it.
+const ATTEMPTS: usize = 8;
+
+/// Logs users in and out, checks tokens, and shows and ends sessions.
 #[derive(Clone)]
 pub struct Authenticator {
     users: Users,
     tokens: Tokens,
+    accounts: Accounts,
     hash_pool: HashPool,
     health: Arc<Health>,
-    ttl: Duration,
+    policy: Policy,
+    expires_in: Duration,
 }
 
 /// A successful login.
@@ -80,24 +90,29 @@ pub enum CheckError {
 }
 
 impl Authenticator {
-    /// Brings the parts together. `ttl` is the lifetime of a token.
+    /// Brings the parts together. `expires_in` is the lifetime of a token that nobody checks, `policy` what a new password has to
+    /// fulfil.
     pub fn new(
         users: Users,
         tokens: Tokens,
+        accounts: Accounts,
         hash_pool: HashPool,
         health: Arc<Health>,
-        ttl: Duration,
+        policy: Policy,
+        expires_in: Duration,
     ) -> Self {
         Self {
             users,
             tokens,
+            accounts,
             hash_pool,
             health,
-            ttl,
+            policy,
+            expires_in,
         }
     }
 
-    /// Exchanges a username and a password for a token.
+    /// Exchanges a username and a password for a token. `device` is what is kept of the client in the session.
     ///
     /// Exactly one verification is run for every pair that is not refused for its form, so that refusals can't be told
     /// apart by time; and none while a store is away, so that an outage can't be used to burn the CPU.
@@ -108,24 +123,29 @@ impl Authenticator {
         &self,
         username: &str,
         password: SecretString,
+        device: &Device,
     ) -> Result<Login, LoginError> {
         let (username, password) = parse(username, password)?;
 
         self.health.takes_logins()?;
-        let ping = tracing::debug_span!("token_store_ping");
-        self.tokens.ping().instrument(ping).await?;
-
         let lookup = tracing::info_span!("lookup");
         let user = self
             .users
             .find(username.as_str())
             .instrument(lookup)
             .await?;
-        let enabled = user.as_ref().filter(|user| user.disabled_at.is_none());
-        let stored = enabled.and_then(|user| user.password_hash.as_ref());
 
+        // Before the password is looked at: whoever ends the user's sessions from here on is noticed.
+        let generation = tracing::info_span!("token_store_generation");
+        let id = user.as_ref().map_or(NOBODY, |user| user.id);
+        let mut generation = self.tokens.generation(id).instrument(generation).await?;
+
+        let enabled = user.filter(|user| user.disabled_at.is_none());
+        let stored = enabled
+            .as_ref()
+            .and_then(|user| user.password_hash.as_ref());
         let verdict = self.hash_pool.verify_and_rehash(&password, stored).await?;
-        let Some(user) = enabled else {
+        let Some(mut user) = enabled else {
             return Err(LoginError::InvalidCredentials);
         };
         if verdict.unusable {
@@ -138,24 +158,39 @@ impl Authenticator {
             return Err(LoginError::InvalidCredentials);
         }
 
-        // Written before the token, so that a database that fails here leaves no token that nobody was given.
-        let rehashed = stored.zip(verdict.new_hash);
-        let record = tracing::info_span!("record_login");
-        self.users
-            .record_login(user.id, rehashed)
-            .instrument(record)
-            .await?;
+        let mut new_hash = verdict.new_hash;
+        for _ in 0..ATTEMPTS {
+            // Before the token, so that a database that fails here leaves no token that nobody was given. And after the
+            // generation was read: if the row is as it was, whoever changes it later ends what is issued here.
+            let record = tracing::info_span!("record_login");
+            let unchanged = self
+                .users
+                .record_login(&user, new_hash.as_ref())
+                .instrument(record)
+                .await?;
+            if !unchanged {
+                return Err(LoginError::InvalidCredentials);
+            }
+            user.password_hash = new_hash.take().or(user.password_hash);
 
-        let token = Token::generate();
-        let put = tracing::info_span!("token_store");
-        self.tokens
-            .put(token.expose(), user.id, self.ttl)
-            .instrument(put)
-            .await?;
-        Ok(Login {
-            token,
-            user_id: user.id,
-            expires_in: self.ttl,
+            let token = Token::generate();
+            let issue = tracing::info_span!("token_store");
+            let issued = self
+                .tokens
+                .issue(token.expose(), user.id, &user.username, device, &generation)
+                .instrument(issue)
+                .await?;
+            if issued == Issued::Done {
+                return Ok(Login {
+                    token,
+                    user_id: user.id,
+                    expires_in: self.expires_in,
+                });
+            }
+            generation = self.tokens.generation(user.id).await?;
+        }
+        Err(LoginError::Overloaded {
+            retry_after: Duration::from_secs(1),
         })
     }
 
@@ -170,16 +205,73 @@ impl Authenticator {
             .ok_or(CheckError::InvalidToken)
     }
 
-    /// Ends `token`. When this has returned, it is dead.
+    /// Tells who holds `token`, and of what session it is. No round trip to the database. The session is `None` in the moment in
+    /// which it ends, and until this process has read the database once.
+    ///
+    /// # Errors
+    /// See [`CheckError`].
+    pub async fn introspect(&self, token: &Token) -> Result<(Holder, Option<Session>), CheckError> {
+        let holder = self.check(token).await?;
+        if !self.tokens.knows_sessions() {
+            return Ok((holder, None));
+        }
+        let id = SessionId::of(holder.user_id, token.expose());
+        let session = self.tokens.session(&id).await?;
+        Ok((holder, session))
+    }
+
+    /// Ends `token` and tells whose it was. When this has returned, it is dead.
     ///
     /// # Errors
     /// See [`CheckError`]; a token that is dead already is invalid.
-    pub async fn log_out(&self, token: &Token) -> Result<(), CheckError> {
-        if self.tokens.remove(token.expose()).await? {
-            Ok(())
-        } else {
-            Err(CheckError::InvalidToken)
+    pub async fn log_out(&self, token: &Token) -> Result<i64, CheckError> {
+        self.tokens
+            .remove(token.expose())
+            .await?
+            .ok_or(CheckError::InvalidToken)
+    }
+
+    /// The user who holds `token`. One who was disabled or deleted is nobody.
+    ///
+    /// # Errors
+    /// See [`CheckError`].
+    pub async fn user(&self, token: &Token) -> Result<User, CheckError> {
+        let holder = self.check(token).await?;
+        let user = self.users.find_by_id(holder.user_id).await?;
+        user.filter(|user| user.disabled_at.is_none())
+            .ok_or(CheckError::InvalidToken)
+    }
+
+    /// The living sessions of a user, the newest first.
+    ///
+    /// # Errors
+    /// See [`CheckError`].
+    pub async fn sessions(&self, user_id: i64) -> Result<Vec<Session>, CheckError> {
+        Ok(self.tokens.sessions(user_id).await?)
+    }
+
+    /// Ends one session of this user. False: it is none of his, or none at all.
+    ///
+    /// # Errors
+    /// See [`CheckError`].
+    pub async fn end_session(&self, user_id: i64, id: &str) -> Result<bool, CheckError> {
+        match id.parse::<SessionId>() {
+            Ok(id) if id.user_id() == user_id => Ok(self.tokens.end(&id).await?),
+            _ => Ok(false),
         }
+    }
+
+    /// Ends all sessions of a user, but for one that is kept, and tells how many. When this has returned, they are dead, and so
+    /// is what a login gets that runs beside it.
+    ///
+    /// # Errors
+    /// See [`CheckError`].
+    pub async fn end_sessions(
+        &self,
+        user_id: i64,
+        keep: Option<&SessionId>,
+    ) -> Result<u64, CheckError> {
+        Ok(self.tokens.end_all(user_id, keep, None).await?)
     }
 
     /// The hash gate, for its figures.
@@ -192,6 +284,9 @@ impl Authenticator {
         &self.tokens
     }
 }
+
+/// Stands for every name that nobody has: the ids of users begin at 1.
+const NOBODY: i64 = 0;
 
 /// Refuses what can't be a username or a password, telling all that is wrong.
 fn parse(username: &str, password: SecretString) -> Result<(Username, Password), LoginError> {

@@ -6,7 +6,9 @@ mod exit;
 mod healthcheck;
 mod migrate;
 mod serve;
+mod session;
 mod smoke;
+mod stores;
 mod user;
 
 use std::future::Future;
@@ -43,6 +45,9 @@ enum Command {
     /// Manage users
     #[command(subcommand)]
     User(user::Command),
+    /// List and end sessions
+    #[command(subcommand)]
+    Session(session::Command),
     /// Show, explain or check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -96,6 +101,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::User(command) => {
             let loaded = load_for_stores(&sources)?;
             block_on(user::run(command, &loaded, &mut io::stdout().lock()))
+        }
+        Command::Session(command) => {
+            let loaded = load_for_stores(&sources)?;
+            block_on(session::run(
+                command,
+                &loaded.config,
+                &mut io::stdout().lock(),
+            ))
         }
         Command::Config(command) => Ok(config::run(
             command,

@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 pub mod database;
 mod entity;
 pub mod health;
+pub mod revocations;
 pub mod schema;
 pub mod tokens;
 pub mod users;

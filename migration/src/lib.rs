@@ -16,6 +16,7 @@
 
 mod m20261124_000001_create_installation;
 mod m20261124_000002_create_users;
+mod m20261124_000003_create_pending_revocations;
 
 pub use sea_orm_migration::{
     MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait,
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261124_000001_create_installation::Migration),
             Box::new(m20261124_000002_create_users::Migration),
+            Box::new(m20261124_000003_create_pending_revocations::Migration),
         ]
     }
 }
@@ -37,12 +39,14 @@ impl MigratorTrait for Migrator {
 /// Whether every session has to be ended before the migration of this name is undone.
 ///
 /// Without `users` the ids start again at 1, and a token that is still alive would stand for whoever gets its id next.
-/// Without `installation` the names under which sessions are kept change, and nobody could end them any more.
+/// Without `installation` the names under which sessions are kept change, and nobody could end them any more. Without
+/// `pending_revocations` the sessions that it says have to end would live on.
 #[must_use]
 pub fn undoing_ends_sessions(name: &str) -> bool {
     [
         m20261124_000001_create_installation::NAME,
         m20261124_000002_create_users::NAME,
+        m20261124_000003_create_pending_revocations::NAME,
     ]
     .contains(&name)
 }
@@ -62,14 +66,15 @@ mod tests {
             names,
             [
                 "m20261124_000001_create_installation",
-                "m20261124_000002_create_users"
+                "m20261124_000002_create_users",
+                "m20261124_000003_create_pending_revocations"
             ]
         );
         assert!(names.is_sorted());
     }
 
     #[test]
-    fn undoing_the_first_two_ends_sessions() {
+    fn undoing_the_first_three_ends_sessions() {
         assert!(
             Migrator::migrations()
                 .iter()

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
-pub use self::client::ClientAddress;
+pub use self::client::{Client, ClientAddress};
 pub use self::credentials::Credentials;
 pub(super) use self::credentials::Encoding;
 use super::error::ApiError;

@@ -41,6 +41,11 @@ pub(super) async fn run(
     let schema = Schema::new(database::connect(&config.database).await?);
     // Opened before anything is done: a mistake in its URL must not be found half-way.
     let tokens = Tokens::open(&config.tokens)?;
+    if matches!(command, Command::Down | Command::To { .. })
+        && let Some(installation) = schema.installation_id().await?
+    {
+        tokens.belong_to(&installation);
+    }
     let mut ended = None;
     let end_sessions = async || -> Result<(), StoreError> {
         ended = Some(tokens.clear().await?);

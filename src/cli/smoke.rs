@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::exit::Failure;
+use super::stores::Stores;
 use crate::auth::password::Password;
 use crate::config::Loaded;
-use crate::store::database;
-use crate::store::users::{NewUser, Users};
+use crate::store::users::NewUser;
 use crate::store::with_sources;
 
 /// For each step; longer than a login may wait for its turn.
@@ -33,7 +33,9 @@ pub(super) async fn run(
     loaded: &Loaded,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let users = Users::new(database::connect(&loaded.config.database).await?);
+    let Stores {
+        users, accounts, ..
+    } = Stores::open(&loaded.config).await?;
     let username = format!(
         "smoke-{}",
         random(12)?.to_ascii_lowercase().replace(['-', '_'], "0")
@@ -53,7 +55,7 @@ pub(super) async fn run(
     let url = format!("{}/v1.0/user/auth", arguments.url.trim_end_matches('/'));
     let outcome = steps(&url, &username, &password, user.id, out).await;
     // Whatever came of it.
-    users.delete(user.id).await?;
+    accounts.delete(user.id).await?;
     outcome.map_err(Failure::Unavailable)?;
     Ok(writeln!(out, "ok")?)
 }

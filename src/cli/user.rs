@@ -9,14 +9,16 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::exit::Failure;
+use super::stores::Stores;
 use crate::app::BuildError;
+use crate::auth::accounts::Change;
 use crate::auth::hash_pool::sizing::Sizing;
 use crate::auth::hash_pool::{HashPool, Observer};
 use crate::auth::password::{Password, Policy};
 use crate::auth::username::Username;
 use crate::config::{self, Loaded};
-use crate::store::database;
 use crate::store::users::{NewUser, User, Users};
+use crate::store::with_sources;
 
 /// Users that are read at once.
 const PAGE: u64 = 500;
@@ -77,8 +79,9 @@ pub(super) async fn run(
     loaded: &Loaded,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let config = &loaded.config;
-    let users = Users::new(database::connect(&config.database).await?);
+    let Stores {
+        users, accounts, ..
+    } = Stores::open(&loaded.config).await?;
     match command {
         Command::Add {
             name,
@@ -100,49 +103,63 @@ pub(super) async fn run(
         Command::Passwd { name, password } => {
             let user = find(&users, &name).await?;
             let hash = new_hash(password, loaded).await?;
-            done(users.set_password(user.id, hash).await?)?;
-            writeln!(
+            let change = accounts.set_password(user.id, &hash).await?;
+            tell(
+                &format!("changed the password of {}", user.username),
+                change,
                 out,
-                "changed the password of {}; {TOKENS_LIVE_ON}",
-                user.username
             )?;
         }
         Command::Disable { name } => {
             let user = find(&users, &name).await?;
-            done(users.set_disabled(user.id, true).await?)?;
-            writeln!(out, "disabled {}; {TOKENS_LIVE_ON}", user.username)?;
+            let change = accounts.disable(user.id).await?;
+            tell(&format!("disabled {}", user.username), change, out)?;
         }
         Command::Enable { name } => {
             let user = find(&users, &name).await?;
-            done(users.set_disabled(user.id, false).await?)?;
+            if !users.enable(user.id).await? {
+                return Err(Failure::NoUser);
+            }
             writeln!(out, "enabled {}", user.username)?;
         }
         Command::Delete { name } => {
             let user = find(&users, &name).await?;
-            done(users.delete(user.id).await?)?;
-            writeln!(out, "deleted {}; {TOKENS_LIVE_ON}", user.username)?;
+            let change = accounts.delete(user.id).await?;
+            tell(&format!("deleted {}", user.username), change, out)?;
         }
     }
     Ok(())
 }
 
-/// Said until sessions are indexed by user.
-const TOKENS_LIVE_ON: &str = "tokens issued before live until they expire";
+/// Says what was done, and what became of the sessions.
+///
+/// # Errors
+/// They are still alive, or somebody else deleted the user between the look-up and the change.
+pub(super) fn tell(done: &str, change: Change, out: &mut dyn Write) -> Result<(), Failure> {
+    match change {
+        Change::NotFound => Err(Failure::NoUser),
+        Change::Done { ended: 1 } => Ok(writeln!(out, "{done}; ended 1 session")?),
+        Change::Done { ended } => Ok(writeln!(out, "{done}; ended {ended} sessions")?),
+        Change::Noted => Ok(writeln!(
+            out,
+            "{done}; the service that keeps the tokens in its memory ends the sessions within 1 s"
+        )?),
+        Change::Pending(error) => Err(Failure::Unavailable(format!(
+            "{done}; its sessions are alive, and a running service ends them as soon as it can: {}",
+            with_sources(&error)
+        ))),
+    }
+}
 
 fn username(name: &str) -> Result<Username, Failure> {
     Username::parse(name).map_err(|error| Failure::Data(format!("the username {error}")))
 }
 
-async fn find(users: &Users, name: &str) -> Result<User, Failure> {
+pub(super) async fn find(users: &Users, name: &str) -> Result<User, Failure> {
     users
         .find(username(name)?.as_str())
         .await?
         .ok_or(Failure::NoUser)
-}
-
-/// Somebody else may delete the user between the look-up and the change.
-fn done(found: bool) -> Result<(), Failure> {
-    if found { Ok(()) } else { Err(Failure::NoUser) }
 }
 
 async fn new_hash(source: PasswordSource, loaded: &Loaded) -> Result<SecretString, Failure> {
@@ -262,7 +279,7 @@ fn object(user: &User) -> serde_json::Value {
     })
 }
 
-fn rfc3339(time: &DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: &DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

@@ -4,8 +4,9 @@
 //! error within twice `database.acquire_timeout`, never a request that hangs.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use sea_orm::prelude::DateTimeUtc;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sea_orm::sqlx::{self, AssertSqlSafe, Executor, Row};
@@ -205,6 +206,15 @@ fn create_private(file: &Path) {
     {
         tracing::warn!(%error, file = %file.display(), "the database file can't be made");
     }
+}
+
+/// In microseconds, as PostgreSQL keeps it: what was written then equals what is read back.
+pub(super) fn now() -> DateTimeUtc {
+    let since_1970 = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let micros = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    DateTimeUtc::from_timestamp_micros(micros).unwrap_or(DateTimeUtc::MAX_UTC)
 }
 
 /// Runs `work`, which may be several statements, within the bound of one call.

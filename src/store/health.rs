@@ -29,6 +29,8 @@ pub struct Health {
     tokens_may_be_evicted: AtomicBool,
     /// The id that the sessions belong to.
     installation: Mutex<Option<String>>,
+    /// The token store was seen to do all that it has to.
+    tokens_were_tested: AtomicBool,
 }
 
 /// What a look at the schema saw.
@@ -93,6 +95,7 @@ impl Health {
             database_is_read_only: AtomicBool::new(false),
             tokens_may_be_evicted: AtomicBool::new(false),
             installation: Mutex::new(None),
+            tokens_were_tested: AtomicBool::new(false),
         }
     }
 
@@ -149,6 +152,9 @@ impl Health {
             tokio::join!(self.users.ping(), self.look_at_schema(), self.tokens.ping());
         if let (Ok(seen), Ok(())) = (&schema, &tokens) {
             tokens = self.end_sessions_of_another_installation(seen).await;
+        }
+        if tokens.is_ok() {
+            tokens = self.test_tokens().await;
         }
         let read_only = database.as_ref().is_err_and(is_read_only);
         self.database_is_read_only
@@ -221,8 +227,21 @@ impl Health {
                 "the schema was undone or made anew: all sessions are ended"
             );
         }
-        // Only now, so that the next look tries again if they could not be ended.
+        // Only now, so that the next look tries again if they could not be ended, under the name that they have.
         known.clone_from(&seen.installation);
+        if let Some(installation) = known.as_deref() {
+            self.tokens.belong_to(installation);
+        }
+        Ok(())
+    }
+
+    /// Once, as soon as the store is there: what it may not do, as for want of a right, is found before somebody logs in.
+    async fn test_tokens(&self) -> Result<(), StoreError> {
+        if self.tokens_were_tested.load(Ordering::Relaxed) || !self.tokens.knows_sessions() {
+            return Ok(());
+        }
+        self.tokens.self_test().await?;
+        self.tokens_were_tested.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -5,7 +5,9 @@
 
 mod memory;
 mod redis;
+mod session;
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use secrecy::ExposeSecret;
 
 pub use self::memory::MemoryTokens;
 pub use self::redis::RedisTokens;
-use super::{PoolStatus, StoreError};
+pub use self::session::{Device, Generation, InvalidSessionId, Issued, Session, SessionId};
+use super::{Dependency, PoolStatus, StoreError};
 use crate::config;
 
 /// What a live token stands for.
@@ -44,7 +47,10 @@ impl Tokens {
     /// [`Tokens::ping`], so that the service can start before it.
     pub fn open(settings: &config::Tokens) -> Result<Self, InvalidTokensUrl> {
         if settings.url.expose_secret() == "memory:" {
-            return Ok(Self::Memory(MemoryTokens::new(MemoryTokens::CAPACITY)));
+            return Ok(Self::Memory(MemoryTokens::new(
+                MemoryTokens::CAPACITY,
+                settings,
+            )));
         }
         RedisTokens::open(settings).map(Self::Redis)
     }
@@ -60,14 +66,57 @@ impl Tokens {
         RedisTokens::check_url(settings)
     }
 
-    /// Stores `token` for `user_id`, to be forgotten after `ttl`. When this has returned, every [`Tokens::get`] finds it.
+    /// Names the installation, whose id is part of the names under which sessions are kept. Until then only checks and log-outs
+    /// are possible.
+    pub fn belong_to(&self, installation: &str) {
+        match self {
+            Self::Redis(redis) => redis.belong_to(installation),
+            // Nobody else can see these.
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// Whether sessions can be looked up by now, see [`Tokens::belong_to`].
+    pub fn knows_sessions(&self) -> bool {
+        match self {
+            Self::Redis(redis) => redis.knows_sessions(),
+            Self::Memory(_) => true,
+        }
+    }
+
+    /// The state of this user's sessions as a whole, to be read before the password is looked at: whatever ends all sessions
+    /// of the user later changes it. A write, which shows that the store takes one. For names that nobody has: user 0.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the store is down, slow, read-only or full.
-    pub async fn put(&self, token: &str, user_id: i64, ttl: Duration) -> Result<(), StoreError> {
+    pub async fn generation(&self, user_id: i64) -> Result<Generation, StoreError> {
         match self {
-            Self::Redis(redis) => redis.put(token, user_id, ttl).await,
-            Self::Memory(memory) => memory.put(token, user_id, ttl),
+            Self::Redis(redis) => redis.generation(user_id).await,
+            Self::Memory(memory) => memory.generation(user_id),
+        }
+    }
+
+    /// Makes `token` stand for `user_id` for `tokens.ttl`, unless the sessions of the user were ended since `generation` was
+    /// read. When this has returned [`Issued::Done`], every [`Tokens::get`] finds it. If the user has as many sessions as he
+    /// may, the oldest ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the store is down, slow, read-only or full. Nobody will know the token then.
+    pub async fn issue(
+        &self,
+        token: &str,
+        user_id: i64,
+        username: &str,
+        device: &Device,
+        generation: &Generation,
+    ) -> Result<Issued, StoreError> {
+        match self {
+            Self::Redis(redis) => {
+                redis
+                    .issue(token, user_id, username, device, generation)
+                    .await
+            }
+            Self::Memory(memory) => memory.issue(token, user_id, username, device, generation),
         }
     }
 
@@ -82,18 +131,71 @@ impl Tokens {
         }
     }
 
-    /// Forgets `token` and tells whether it was alive. When this has returned, no [`Tokens::get`] finds it.
+    /// The session of this id as it was noted; `None` if there is none. That its token is alive [`Tokens::get`] tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the store is down or slow, or the database was not read since the start.
+    pub async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.session(id).await,
+            Self::Memory(memory) => Ok(memory.session(id)),
+        }
+    }
+
+    /// The living sessions of a user, the newest first.
+    ///
+    /// # Errors
+    /// As [`Tokens::session`].
+    pub async fn sessions(&self, user_id: i64) -> Result<Vec<Session>, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.sessions(user_id).await,
+            Self::Memory(memory) => Ok(memory.sessions(user_id)),
+        }
+    }
+
+    /// Ends `token` and tells whose it was; `None` if it was not alive. When this has returned, no [`Tokens::get`] finds it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the store is down, slow or read-only; the token may then still be alive.
-    pub async fn remove(&self, token: &str) -> Result<bool, StoreError> {
+    pub async fn remove(&self, token: &str) -> Result<Option<i64>, StoreError> {
         match self {
             Self::Redis(redis) => redis.remove(token).await,
             Self::Memory(memory) => Ok(memory.remove(token)),
         }
     }
 
-    /// Forgets every token and tells how many there were. Needed when `users` goes away: ids start from 1 again, and a
+    /// Ends one session and tells whether it was alive. When this has returned, no [`Tokens::get`] finds its token.
+    ///
+    /// # Errors
+    /// As [`Tokens::remove`], or the database was not read since the start.
+    pub async fn end(&self, id: &SessionId) -> Result<bool, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.end(id).await,
+            Self::Memory(memory) => Ok(memory.end(id)),
+        }
+    }
+
+    /// Ends all sessions of a user, but for one that is kept, and tells how many there were. When this has returned, no token
+    /// that was issued before it was called is found by [`Tokens::get`], nor one of a log-in that read its generation before.
+    ///
+    /// `revocation` names what may be carried out by several, of whom the last must not end what began after the first was
+    /// done: one that was done does nothing.
+    ///
+    /// # Errors
+    /// As [`Tokens::end`]; some of the sessions may then still be alive.
+    pub async fn end_all(
+        &self,
+        user_id: i64,
+        keep: Option<&SessionId>,
+        revocation: Option<&str>,
+    ) -> Result<u64, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.end_all(user_id, keep, revocation).await,
+            Self::Memory(memory) => Ok(memory.end_all(user_id, keep, revocation)),
+        }
+    }
+
+    /// Ends every session of the installation and tells how many there were. Needed when `users` goes away: ids start from 1 again, and a
     /// token of the old user 1 must not become one of the new.
     ///
     /// # Errors
@@ -114,6 +216,50 @@ impl Tokens {
             Self::Redis(redis) => redis.ping().await,
             Self::Memory(memory) => memory.ping(),
         }
+    }
+
+    /// Issues, checks and ends a token of nobody: all that the store has to be able to do, and may do.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it can't or may not, [`StoreError::Corrupt`] if it answers something else.
+    pub async fn self_test(&self) -> Result<(), StoreError> {
+        const NOBODY: i64 = 0;
+        let token = format!(
+            "{:032x}{:032x}",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        );
+        let device = Device::default();
+        let wrong = |what: &str| {
+            Err(StoreError::Corrupt {
+                dependency: Dependency::Tokens,
+                what: format!("self-test: {what}"),
+            })
+        };
+        let generation = self.generation(NOBODY).await?;
+        let issued = self.issue(&token, NOBODY, "", &device, &generation).await?;
+        if issued != Issued::Done {
+            return wrong("a token was not issued");
+        }
+        let id = SessionId::of(NOBODY, &token);
+        let found = (self.get(&token).await?, self.session(&id).await?);
+        let ended = self.remove(&token).await?;
+        if !matches!(
+            found,
+            (
+                Some(Holder {
+                    user_id: NOBODY,
+                    ..
+                }),
+                Some(_)
+            )
+        ) {
+            return wrong("a token that was issued is not found");
+        }
+        if ended != Some(NOBODY) || self.get(&token).await?.is_some() {
+            return wrong("a token was not ended");
+        }
+        Ok(())
     }
 
     /// Whether the store would end sessions for want of memory; `None` where it does not tell. Never an error: nothing hangs
@@ -138,6 +284,14 @@ impl Tokens {
             Self::Memory(_) => PoolStatus::default(),
         }
     }
+}
+
+/// In the order in which sessions are listed.
+fn newest_first(sessions: &mut [Session]) {
+    sessions.sort_by(|one, other| {
+        let order = |session: &Session| Reverse((session.created_at, session.id.to_string()));
+        order(one).cmp(&order(other))
+    });
 }
 
 impl fmt::Debug for Tokens {

@@ -1,18 +1,17 @@
 //! Users, as the database keeps them.
 
-use std::time::SystemTime;
-
 use sea_orm::prelude::DateTimeUtc;
 use sea_orm::sea_query::{Expr, Func};
 use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue, ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, UpdateMany,
 };
 use secrecy::{ExposeSecret, SecretString};
 
 use super::StoreError;
-use super::database::{begin, bounded, call, ping};
+use super::database::{begin, bounded, call, now, ping};
 use super::entity::users::{ActiveModel, Column, Entity, Model};
+use super::revocations::{Revocation, note};
 
 /// One row of `users`.
 #[derive(Clone, Debug)]
@@ -127,19 +126,26 @@ impl Users {
         .await
     }
 
-    /// Notes a login that succeeded, in one statement.
+    /// The user of this id.
+    pub async fn find_by_id(&self, id: i64) -> Result<Option<User>, StoreError> {
+        let row = call(&self.db, || Entity::find_by_id(id).one(&self.db)).await?;
+        Ok(row.map(User::from))
+    }
+
+    /// Notes a login that succeeded, in one statement. False: since `user` was read, the password was changed or taken away, or
+    /// the user was disabled or deleted, and the login must not succeed.
     ///
-    /// `rehashed` is the hash that the password was compared with, and the one that replaces it: only if it is still the stored
-    /// one, so that a password that somebody set in between stays.
+    /// `new_hash` replaces the hash that the password was compared with: only if it is still the stored one. Another login that
+    /// did so first is no change of the password.
     pub async fn record_login(
         &self,
-        id: i64,
-        rehashed: Option<(&SecretString, SecretString)>,
-    ) -> Result<(), StoreError> {
+        user: &User,
+        new_hash: Option<&SecretString>,
+    ) -> Result<bool, StoreError> {
         let mut update = Entity::update_many()
             .col_expr(Column::LastLoginAt, Expr::value(now()))
-            .filter(Column::Id.eq(id));
-        if let Some((old, new)) = rehashed {
+            .filter(unchanged(user));
+        if let (Some(old), Some(new)) = (&user.password_hash, new_hash) {
             let hash: Expr = Expr::case(
                 Column::PasswordHash.eq(old.expose_secret()),
                 new.expose_secret(),
@@ -148,45 +154,90 @@ impl Users {
             .into();
             update = update.col_expr(Column::PasswordHash, hash);
         }
-        call(&self.db, || update.clone().exec(&self.db)).await?;
-        Ok(())
-    }
-
-    /// Sets another password. False: there is no such user.
-    pub async fn set_password(&self, id: i64, hash: SecretString) -> Result<bool, StoreError> {
-        let now = now();
-        let update = Entity::update_many()
-            .col_expr(Column::PasswordHash, Expr::value(hash.expose_secret()))
-            .col_expr(Column::PasswordChangedAt, Expr::value(now))
-            .col_expr(Column::UpdatedAt, Expr::value(now))
-            .filter(Column::Id.eq(id));
         let done = call(&self.db, || update.clone().exec(&self.db)).await?;
         Ok(done.rows_affected > 0)
     }
 
-    /// Forbids or allows to log in. One that is disabled already keeps the time since when. False: there is no such user.
-    pub async fn set_disabled(&self, id: i64, disabled: bool) -> Result<bool, StoreError> {
-        let now = now();
-        let disabled_at = if disabled {
-            Expr::from(Func::coalesce([
-                Expr::col(Column::DisabledAt),
-                Expr::value(now),
-            ]))
-        } else {
-            Expr::value(None::<DateTimeUtc>)
-        };
-        let update = Entity::update_many()
-            .col_expr(Column::DisabledAt, disabled_at)
-            .col_expr(Column::UpdatedAt, Expr::value(now))
-            .filter(Column::Id.eq(id));
-        let done = call(&self.db, || update.clone().exec(&self.db)).await?;
-        Ok(done.rows_affected > 0)
+    /// Sets another password, and notes what has to be revoked for that. False: there is no such user, and nothing was noted.
+    pub async fn set_password(
+        &self,
+        id: i64,
+        hash: &SecretString,
+        revocation: &Revocation,
+    ) -> Result<bool, StoreError> {
+        let update = new_password(hash).filter(Column::Id.eq(id));
+        self.change(update, Some(revocation)).await
     }
 
-    /// Removes a user. False: there is none.
-    pub async fn delete(&self, id: i64) -> Result<bool, StoreError> {
-        let done = call(&self.db, || Entity::delete_by_id(id).exec(&self.db)).await?;
-        Ok(done.rows_affected > 0)
+    /// Sets another password in place of the one that `user` was read with, and notes what has to be revoked for that. False:
+    /// somebody changed or disabled the user since then, and nothing was done.
+    pub async fn replace_password(
+        &self,
+        user: &User,
+        hash: &SecretString,
+        revocation: &Revocation,
+    ) -> Result<bool, StoreError> {
+        let update = new_password(hash).filter(unchanged(user));
+        self.change(update, Some(revocation)).await
+    }
+
+    /// Forbids to log in, and notes what has to be revoked for that. One that is disabled already keeps the time since when.
+    /// False: there is no such user.
+    pub async fn disable(&self, id: i64, revocation: &Revocation) -> Result<bool, StoreError> {
+        let now = now();
+        let since = Func::coalesce([Expr::col(Column::DisabledAt), Expr::value(now)]);
+        let update = Entity::update_many()
+            .col_expr(Column::DisabledAt, Expr::from(since))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Id.eq(id));
+        self.change(update, Some(revocation)).await
+    }
+
+    /// Allows to log in again. False: there is no such user.
+    pub async fn enable(&self, id: i64) -> Result<bool, StoreError> {
+        let update = Entity::update_many()
+            .col_expr(Column::DisabledAt, Expr::value(None::<DateTimeUtc>))
+            .col_expr(Column::UpdatedAt, Expr::value(now()))
+            .filter(Column::Id.eq(id));
+        self.change(update, None).await
+    }
+
+    /// Removes a user, and notes what has to be revoked for that. False: there is none.
+    pub async fn delete(&self, id: i64, revocation: &Revocation) -> Result<bool, StoreError> {
+        bounded(&self.db, async {
+            let transaction = begin(&self.db).await?;
+            let done = Entity::delete_by_id(id).exec(&transaction).await?;
+            if done.rows_affected == 0 {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            note(&transaction, revocation).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Updates one user and notes a revocation, both or nothing.
+    async fn change(
+        &self,
+        update: UpdateMany<Entity>,
+        revocation: Option<&Revocation>,
+    ) -> Result<bool, StoreError> {
+        bounded(&self.db, async {
+            let transaction = begin(&self.db).await?;
+            let done = update.exec(&transaction).await?;
+            if done.rows_affected == 0 {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            if let Some(revocation) = revocation {
+                note(&transaction, revocation).await?;
+            }
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// At most `limit` users in the order of their ids, from the first one after `after_id` on; 0 starts at the beginning.
@@ -214,13 +265,32 @@ impl Users {
     }
 }
 
-/// In microseconds, as PostgreSQL keeps it: what was inserted then equals what is read back.
-fn now() -> DateTimeUtc {
-    let since_1970 = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let micros = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
-    DateTimeUtc::from_timestamp_micros(micros).unwrap_or(DateTimeUtc::MAX_UTC)
+/// The row may still be logged in with: it is not disabled, and its password is the one that `user` was read with.
+///
+/// The hash alone does not tell, as another login may have stored one of the current cost for the same password meanwhile; the
+/// time of the change alone does not either, as who writes the table by hand may leave it as it is.
+fn unchanged(user: &User) -> Condition {
+    let hash = user.password_hash.as_ref().map(ExposeSecret::expose_secret);
+    let changed_at = match user.password_changed_at {
+        Some(time) => Column::PasswordChangedAt.eq(time),
+        None => Column::PasswordChangedAt.is_null(),
+    };
+    let same_password = Condition::any()
+        .add(Column::PasswordHash.eq(hash))
+        .add(changed_at);
+    Condition::all()
+        .add(Column::Id.eq(user.id))
+        .add(Column::DisabledAt.is_null())
+        .add(Column::PasswordHash.is_not_null())
+        .add(same_password)
+}
+
+fn new_password(hash: &SecretString) -> UpdateMany<Entity> {
+    let now = now();
+    Entity::update_many()
+        .col_expr(Column::PasswordHash, Expr::value(hash.expose_secret()))
+        .col_expr(Column::PasswordChangedAt, Expr::value(now))
+        .col_expr(Column::UpdatedAt, Expr::value(now))
 }
 
 async fn any(db: &impl ConnectionTrait) -> Result<bool, DbErr> {

@@ -1,13 +1,12 @@
 //! What other services may rely on when they read Redis themselves.
 
-use std::time::Duration;
-
 use claviger::auth::token::Token;
 use claviger::store::StoreError;
-use claviger::store::tokens::Tokens;
+use claviger::store::schema::Schema;
+use claviger::store::tokens::{Device, Tokens};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use redis::AsyncCommands;
+use redis::{AsyncCommands, RedisError};
 use secrecy::ExposeSecret;
 
 use crate::common::{Backend, RedisServer, TestApp};
@@ -64,10 +63,24 @@ async fn nothing_else_is_kept_and_no_key_is_without_an_end() {
     let mut connection = redis.connect().await;
     let mut keys: Vec<String> = connection.keys("*").await.unwrap();
     keys.sort();
+    for key in &keys {
+        let ttl: i64 = connection.ttl(key).await.unwrap();
+        assert!((1..=90_000).contains(&ttl), "{key}: {ttl}");
+    }
     tokens.sort();
-    assert_eq!(keys, tokens);
-    for key in keys {
-        assert!(connection.ttl::<_, i64>(key).await.unwrap() > 0);
+    let (private, public): (Vec<_>, Vec<_>) = keys
+        .into_iter()
+        .partition(|key| key.starts_with("claviger:"));
+    assert_eq!(public, tokens);
+
+    let db = app.database.connect().await;
+    let installation = Schema::new(db).installation_id().await.unwrap().unwrap();
+    // That of the user who logged in, and that of nobody, which the self-test left.
+    let hashes = [0, 1].map(|id| format!("claviger:{installation}:{{u:{id}}}:sessions"));
+    assert_eq!(private, hashes);
+    for key in private {
+        let answer: Result<Option<String>, RedisError> = connection.get(key).await;
+        assert_eq!(answer.unwrap_err().code(), Some("WRONGTYPE"));
     }
 }
 
@@ -111,11 +124,10 @@ async fn checks_that_come_together_share_a_write_and_nothing_else() {
     let names: Vec<String> = (0..100)
         .map(|_| Token::generate().expose().to_owned())
         .collect();
-    for (id, name) in (0..).zip(&names) {
-        let day = Duration::from_hours(24);
-        tokens.put(name, id, day).await.unwrap();
-    }
     let mut connection = redis.connect().await;
+    for (id, name) in (0..).zip(&names) {
+        connection.set_ex::<_, i64, ()>(name, id, 60).await.unwrap();
+    }
     connection.del::<_, ()>(&names[10]).await.unwrap();
     connection.del::<_, ()>(&names[20]).await.unwrap();
     connection
@@ -168,30 +180,50 @@ async fn clearing_ends_all_sessions_and_touches_nothing_else() {
     app.user("alice").await;
     let token = app.token("alice").await;
     let mut connection = redis.connect().await;
-    let mut many = redis::pipe();
-    for _ in 0..3_000 {
-        let key = format!("a*:{}", Token::generate().expose());
-        many.cmd("SET").arg(key).arg(1).arg("EX").arg(60).ignore();
-    }
-    many.query_async::<()>(&mut connection).await.unwrap();
-    for other in ["clv_of_another_prefix", "ab:clv_x", "a*:other"] {
+    // A token of another installation on the same Redis has the form of ours, and a name of ours may stand before another's.
+    let foreign = format!("a*:{}", Token::generate().expose());
+    let others = ["clv_of_another_prefix", "ab:clv_x", "a*:other", &foreign];
+    for other in others {
         connection.set::<_, _, ()>(other, "kept").await.unwrap();
     }
+    let of_others = format!("claviger:{}:{{u:1}}:sessions", "0".repeat(32));
+    connection
+        .hset::<_, _, _, ()>(&of_others, "g", "kept")
+        .await
+        .unwrap();
 
+    let db = app.database.connect().await;
+    let installation = Schema::new(db).installation_id().await.unwrap().unwrap();
     let tokens = Tokens::open(&app.config.tokens).unwrap();
-    assert_eq!(tokens.clear().await.unwrap(), 3_001);
+    tokens.belong_to(&installation);
+    // More than a look of SCAN shows, each with a session or two.
+    for user_id in 2..1_500 {
+        for _ in 0..=user_id % 2 {
+            let token = Token::generate();
+            let generation = tokens.generation(user_id).await.unwrap();
+            let device = Device::default();
+            tokens
+                .issue(token.expose(), user_id, "x", &device, &generation)
+                .await
+                .unwrap();
+        }
+    }
+    let tokens = Tokens::open(&app.config.tokens).unwrap();
+    assert_eq!(tokens.clear().await.unwrap(), 1_498 + 749 + 1);
 
     app.check(&token).await.problem(401, "invalid-token");
     let mut keys: Vec<String> = connection.keys("*").await.unwrap();
     keys.sort();
-    assert_eq!(keys, ["a*:other", "ab:clv_x", "clv_of_another_prefix"]);
+    let mut kept = [&others[..], &[&of_others]].concat();
+    kept.sort_unstable();
+    assert_eq!(keys, kept);
 }
 
 #[tokio::test]
 async fn a_user_of_redis_needs_few_rights() {
     let redis = RedisServer::start();
-    let rule = "on >secret resetkeys ~clv_* ~claviger:* resetchannels -@all +get +set +pttl +del +setrange \
-                +scan +ping +unwatch +info";
+    let rule = "on >secret resetkeys ~clv_* ~claviger:* resetchannels -@all +get +mget +set +pttl +pexpire \
+                +del +exists +hget +hgetall +hvals +hset +hdel +setrange +evalsha +eval +time +scan +ping +unwatch +info";
     let words: Vec<&str> = ["ACL", "SETUSER", "claviger"]
         .into_iter()
         .chain(rule.split(' '))

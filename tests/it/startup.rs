@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use claviger::config::{MigrateMode, Mode};
+use claviger::store::revocations::Revocation;
 use claviger::store::schema::{Schema, SchemaError, Target};
 use rstest::rstest;
 use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions, TransactionTrait};
@@ -221,7 +222,8 @@ async fn the_administrator_of_the_settings_is_created_once(
     assert!(root.is_admin);
     app.token("root").await;
     // Who deletes it meant it.
-    app.users.delete(root.id).await.unwrap();
+    let revocation = Revocation::of_user(root.id);
+    app.users.delete(root.id, &revocation).await.unwrap();
     app.startup.round().await.unwrap();
     assert!(app.users.is_empty().await.unwrap());
 }

@@ -1,10 +1,33 @@
 //! Who is at the other end, seen through the proxies that are trusted.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
+
+use crate::api::AppState;
+use crate::store::tokens::Device;
+
+/// What a session remembers of the client that logged in.
+#[derive(Debug)]
+pub struct Client(pub Device);
+
+impl FromRequestParts<AppState> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let trusted = &state.config().server.trusted_proxies;
+        let address = ClientAddress::of(&parts.extensions, &parts.headers, trusted);
+        let user_agent = parts.headers.get(USER_AGENT).map(|value| value.as_bytes());
+        let user_agent = String::from_utf8_lossy(user_agent.unwrap_or_default());
+        let address = address.map(|client| client.address);
+        Ok(Self(Device::new(address, &user_agent)))
+    }
+}
 
 /// The address of the client.
 ///

@@ -1,20 +1,30 @@
 //! Tokens in Redis, for several instances and for other services, which read them with one `GET`.
 //!
-//! The checks share one connection ([`checks`]): a hundred at once become one write and one read, where a pool would
-//! spend two round trips on each. All else goes through the pool, so that a slow write doesn't stand before a check.
+//! A token's key is the contract with those services. All else that is kept stands in one hash for each user
+//! ([`record`]), and is never written in one step with a token's key, which may be on another server: the order of the steps
+//! ([`sessions`]) makes up for that.
 
 mod checks;
 mod link;
+mod record;
+mod scripts;
+mod seen;
+mod sessions;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::Connection;
 use redis::{ErrorKind, InfoDict, RedisError, RedisResult, ServerError, Value};
+use sha2::{Digest as _, Sha256};
 
 use self::link::{Attempt, Link};
+use self::scripts::Scripts;
+use self::seen::{GATHER, Seen};
+use super::session::SessionId;
 use super::{Holder, InvalidTokensUrl};
-use crate::config;
+use crate::config::{self, TokenKey};
 use crate::store::{Dependency, PoolStatus, StoreError};
 
 /// A name that is never written: [`RedisTokens::ping`] needs one to try a write on.
@@ -22,6 +32,9 @@ const PROBE_KEY: &str = "claviger:probe";
 
 /// Keys that one step of `SCAN` looks at.
 const SCAN_STEP: usize = 1_000;
+
+/// Sessions whose last use is written in one go.
+const TOUCHES: usize = 500;
 
 /// How long a server that refused to tell something is not asked again.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -32,16 +45,36 @@ pub struct RedisTokens(Arc<Inner>);
 
 struct Inner {
     link: Link,
+    scripts: Scripts,
+    seen: Seen,
+    key: TokenKey,
     key_prefix: String,
+    ttl: Duration,
+    idle_ttl: Option<Duration>,
+    max_sessions: usize,
+    /// Part of the name of every key that is not a token's; `None` until the database was read.
+    installation: RwLock<Option<Arc<str>>>,
     /// When the server refused to tell whether it may evict.
     silent_since: Mutex<Option<Instant>>,
 }
+
+/// The database was not read since this process began.
+#[derive(Debug, thiserror::Error)]
+#[error("the id of the installation was not read yet")]
+struct NoInstallation;
 
 impl RedisTokens {
     pub(super) fn open(settings: &config::Tokens) -> Result<Self, InvalidTokensUrl> {
         Ok(Self(Arc::new(Inner {
             link: Link::open(settings)?,
+            scripts: Scripts::new(),
+            seen: Seen::default(),
+            key: settings.key,
             key_prefix: settings.key_prefix.clone(),
+            ttl: settings.ttl,
+            idle_ttl: settings.idle_ttl,
+            max_sessions: settings.max_sessions_per_user,
+            installation: RwLock::default(),
             silent_since: Mutex::new(None),
         })))
     }
@@ -50,24 +83,20 @@ impl RedisTokens {
         Link::check_url(settings)
     }
 
-    pub(super) async fn put(
-        &self,
-        token: &str,
-        user_id: i64,
-        ttl: Duration,
-    ) -> Result<(), StoreError> {
-        let key = self.key(token);
-        // One command, so that there is no moment in which the key has no TTL.
-        let mut command = redis::cmd("SET");
-        command.arg(key).arg(user_id).arg("PX").arg(ttl.as_millis());
-        self.0
-            .link
-            .write(async |connection| command.query_async(connection).await)
-            .await
+    pub(super) fn belong_to(&self, installation: &str) {
+        let known = &self.0.installation;
+        let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() != Some(installation) {
+            *known = Some(installation.into());
+        }
+    }
+
+    pub(super) fn knows_sessions(&self) -> bool {
+        self.installation().is_some()
     }
 
     pub(super) async fn get(&self, token: &str) -> Result<Option<Holder>, StoreError> {
-        let (value, ttl) = self.0.link.ask(&self.key(token)).await?;
+        let (value, ttl) = self.0.link.ask(&self.key(&self.part(token))).await?;
         let user_id = match value {
             Value::Nil => return Ok(None),
             Value::BulkString(value) => std::str::from_utf8(&value)
@@ -88,28 +117,56 @@ impl RedisTokens {
             .ok()
             .filter(|ttl| *ttl > 0)
             .map(Duration::from_millis);
+        if expires_in.is_some() && self.0.seen.note(token, user_id) {
+            tokio::spawn(self.clone().write_seen());
+        }
         Ok(expires_in.map(|expires_in| Holder {
             user_id,
             expires_in,
         }))
     }
 
-    pub(super) async fn remove(&self, token: &str) -> Result<bool, StoreError> {
-        let key = self.key(token);
-        let mut command = redis::cmd("DEL");
-        command.arg(key);
-        self.0
-            .link
-            .write(async |connection| command.query_async::<u64>(connection).await)
-            .await
-            .map(|removed| removed > 0)
+    /// Writes when the sessions that were checked lately were last seen. Nobody waits for it, and what fails is left out.
+    async fn write_seen(self) {
+        tokio::time::sleep(GATHER).await;
+        let seen = self.0.seen.take();
+        for some in seen.chunks(TOUCHES) {
+            if let Err(error) = self.touch(some).await {
+                tracing::debug!(%error, "when sessions were last seen was not written");
+            }
+        }
     }
 
-    /// Walks the key space: there is no index of all tokens, and this happens once in a life.
+    async fn touch(&self, sessions: &[SessionId]) -> Result<(), StoreError> {
+        let touch = &self.0.scripts.touch;
+        let work = async |connection: &mut Connection, keys: &[(String, &str)]| {
+            let Some(((key, name), others)) = keys.split_first() else {
+                return Ok(());
+            };
+            // By itself, so that the server knows the script when the others come.
+            let _: Value = touch.run(connection, &[key], &[name]).await?;
+            let mut pipeline = redis::pipe();
+            for (key, name) in others {
+                pipeline.add_command(touch.command(&[key], &[name]));
+            }
+            pipeline.exec_async(connection).await
+        };
+        let mut keys = Vec::new();
+        for session in sessions {
+            keys.push((self.sessions_key(session.user_id())?, session.name()));
+        }
+        let all = async |connection: &mut Connection| work(connection, &keys).await;
+        self.0.link.write(all).await
+    }
+
+    /// Walks the key space for the users' hashes: there is no index of all users, and this happens once in a life.
     pub(super) async fn clear(&self) -> Result<u64, StoreError> {
         // A replica that has nothing to delete would refuse nothing, and the tokens of its master would live on.
         self.ping().await?;
-        let pattern = format!("{}clv_*", escape_glob(&self.0.key_prefix));
+        let Some(installation) = self.installation() else {
+            return Ok(0);
+        };
+        let pattern = format!("claviger:{installation}:{{u:*}}:sessions");
         let mut removed = 0;
         let mut cursor: u64 = 0;
         loop {
@@ -120,11 +177,11 @@ impl RedisTokens {
                 .arg("COUNT")
                 .arg(SCAN_STEP);
             let step = async |connection: &mut Connection| -> RedisResult<(u64, u64)> {
-                let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(connection).await?;
-                let removed = match keys.as_slice() {
-                    [] => 0,
-                    keys => redis::cmd("DEL").arg(keys).query_async(connection).await?,
-                };
+                let (next, hashes): (u64, Vec<String>) = scan.query_async(connection).await?;
+                let mut removed = 0;
+                for hash in &hashes {
+                    removed += self.clear_user(connection, hash).await?;
+                }
                 Ok((next, removed))
             };
             let (next, count) = self.0.link.write(step).await?;
@@ -184,9 +241,55 @@ impl RedisTokens {
         self.0.link.pool_status()
     }
 
-    fn key(&self, token: &str) -> String {
-        [self.0.key_prefix.as_str(), token].concat()
+    /// What stands for the token in names and records.
+    fn part(&self, token: &str) -> String {
+        match self.0.key {
+            TokenKey::Plain => token.to_owned(),
+            TokenKey::Sha256 => hex(&Sha256::digest(token)),
+        }
     }
+
+    /// The key of the token that `part` stands for.
+    fn key(&self, part: &str) -> String {
+        [self.0.key_prefix.as_str(), part].concat()
+    }
+
+    /// The keys that `part` has: that of the token, and in its slot that of its absolute end, if there is an idle limit.
+    fn keys(&self, part: &str) -> Vec<String> {
+        let key = self.key(part);
+        let companion = self.companion(&key);
+        [Some(key), companion].into_iter().flatten().collect()
+    }
+
+    fn companion(&self, key: &str) -> Option<String> {
+        self.0.idle_ttl?;
+        let installation = self.installation()?;
+        Some(format!("claviger:{installation}:{{{key}}}:idle"))
+    }
+
+    /// The key of the hash in which the sessions of a user stand.
+    fn sessions_key(&self, user_id: i64) -> Result<String, StoreError> {
+        let installation = self.installation().ok_or_else(|| {
+            // What is missing is in the database.
+            StoreError::unavailable(Dependency::Database, NoInstallation)
+        })?;
+        Ok(format!("claviger:{installation}:{{u:{user_id}}}:sessions"))
+    }
+
+    fn installation(&self) -> Option<Arc<str>> {
+        let installation = &self.0.installation;
+        installation
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// `GET` on something that is no string.
@@ -203,26 +306,12 @@ fn not_ours() -> StoreError {
     }
 }
 
-/// The prefix is a plain string, but `MATCH` takes a pattern.
-fn escape_glob(prefix: &str) -> String {
-    prefix
-        .chars()
-        .fold(String::new(), |mut pattern, character| {
-            if matches!(character, '*' | '?' | '[' | ']' | '^' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(character);
-            pattern
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_no_pattern() {
-        assert_eq!(escape_glob("a*b[c]?\\"), "a\\*b\\[c\\]\\?\\\\");
-        assert_eq!(escape_glob("auth:"), "auth:");
+    fn hex_is_lower_case_and_keeps_zeros() {
+        assert_eq!(hex(&[0, 10, 255]), "000aff");
     }
 }

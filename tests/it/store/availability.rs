@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use claviger::config;
+use claviger::store::revocations::Revocation;
 use claviger::store::schema::{Schema, SchemaError, Target};
 use claviger::store::users::Users;
 use claviger::store::{Dependency, StoreError, database};
@@ -208,7 +209,7 @@ async fn terminate_sessions(database: &TestDatabase) {
 #[tokio::test]
 async fn locked_table() {
     let (database, users) = users(Backend::External).await;
-    let alice = users.insert(named("alice")).await.unwrap().id;
+    let alice = users.insert(named("alice")).await.unwrap();
     let db = impatient(config::Database {
         max_connections: 1,
         ..database.settings()
@@ -216,14 +217,19 @@ async fn locked_table() {
     .await;
     let users = Users::new(db.clone());
     // A statement that the connection knows is sent to run, one that is new to it only to be looked at.
-    assert!(!users.delete(4711).await.unwrap());
+    assert!(
+        !users
+            .delete(4711, &Revocation::of_user(4711))
+            .await
+            .unwrap()
+    );
     connected(&db).await;
     let other = database.connect().await;
     let lock = other.begin().await.unwrap();
     lock.execute_unprepared("LOCK TABLE users").await.unwrap();
 
     let start = Instant::now();
-    assert_unavailable(users.delete(alice).await);
+    assert_unavailable(users.delete(alice.id, &Revocation::of_user(alice.id)).await);
     assert_unavailable(users.find("alice").await);
     assert_unavailable(users.insert_first(named("bob")).await);
     assert!(start.elapsed() < SOON);
@@ -237,7 +243,8 @@ async fn locked_table() {
 
 #[tokio::test]
 async fn locked_file() {
-    let (database, _users) = users(Backend::Embedded).await;
+    let (database, users) = users(Backend::Embedded).await;
+    let root = users.insert(named("root")).await.unwrap();
     let users = Users::new(impatient(database.settings()).await);
     let other = database.connect().await;
     let lock = other.begin().await.unwrap();
@@ -247,7 +254,7 @@ async fn locked_file() {
 
     assert!(users.find("alice").await.unwrap().is_none());
     assert_unavailable(users.insert(named("alice")).await);
-    assert_unavailable(users.record_login(1, None).await);
+    assert_unavailable(users.record_login(&root, None).await);
     assert_unavailable(users.ping().await);
     lock.rollback().await.unwrap();
     users.ping().await.unwrap();
@@ -257,7 +264,7 @@ async fn locked_file() {
 #[tokio::test]
 async fn read_only_server() {
     let (database, users) = users(Backend::External).await;
-    let alice = users.insert(named("alice")).await.unwrap().id;
+    let alice = users.insert(named("alice")).await.unwrap();
     users.ping().await.unwrap();
     let other = database.connect().await;
     let name = url::Url::parse(database.url.expose_secret())
@@ -274,7 +281,7 @@ async fn read_only_server() {
 
     assert_unavailable(users.ping().await);
     assert!(users.find("alice").await.unwrap().is_some());
-    assert_unavailable(users.record_login(alice, None).await);
+    assert_unavailable(users.record_login(&alice, None).await);
     assert_unavailable(users.insert(named("bob")).await);
     assert_unavailable(users.ping().await);
 
@@ -285,13 +292,13 @@ async fn read_only_server() {
         .unwrap();
     // The sessions of before are still read-only; nobody ends them but the service.
     users.ping().await.unwrap();
-    users.record_login(alice, None).await.unwrap();
+    users.record_login(&alice, None).await.unwrap();
 }
 
 #[tokio::test]
 async fn read_only_file() {
     let (database, users) = users(Backend::Embedded).await;
-    let alice = users.insert(named("alice")).await.unwrap().id;
+    let alice = users.insert(named("alice")).await.unwrap();
     let url = database.url.expose_secret().replace("mode=rwc", "mode=ro");
     let users = Users::new(
         impatient(config::Database {
@@ -301,7 +308,7 @@ async fn read_only_file() {
         .await,
     );
     assert!(users.find("alice").await.unwrap().is_some());
-    assert_unavailable(users.record_login(alice, None).await);
+    assert_unavailable(users.record_login(&alice, None).await);
     assert_unavailable(users.insert(named("bob")).await);
     assert_unavailable(users.ping().await);
 }

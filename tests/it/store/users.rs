@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use claviger::store::StoreError;
+use claviger::store::revocations::{Revocation, Revocations};
 use claviger::store::users::{NewUser, User, Users};
 use claviger::store::{database, schema::Schema};
 use rstest::rstest;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{connected, named, users};
-use crate::common::Backend;
+use crate::common::{Backend, TestDatabase};
 
 fn hash(user: &User) -> Option<&str> {
     user.password_hash.as_ref().map(SecretString::expose_secret)
@@ -23,6 +24,10 @@ fn hash(user: &User) -> Option<&str> {
 
 async fn found(users: &Users, username: &str) -> User {
     users.find(username).await.unwrap().unwrap()
+}
+
+async fn revocations(database: &TestDatabase) -> Revocations {
+    Revocations::new(database.connect().await)
 }
 
 #[rstest]
@@ -83,7 +88,12 @@ async fn an_id_is_never_given_twice(
     let (_database, users) = users(backend).await;
     users.insert(named("alice")).await.unwrap();
     let last = users.insert(named("bob")).await.unwrap().id;
-    assert!(users.delete(last).await.unwrap());
+    assert!(
+        users
+            .delete(last, &Revocation::of_user(last))
+            .await
+            .unwrap()
+    );
     assert!(users.insert(named("bob")).await.unwrap().id > last);
 }
 
@@ -165,15 +175,49 @@ async fn a_login_is_recorded(#[values(Backend::Embedded, Backend::External)] bac
     let (_database, users) = users(backend).await;
     let before = users.insert(named("alice")).await.unwrap();
     users.insert(named("bob")).await.unwrap();
-    users.record_login(before.id, None).await.unwrap();
+    assert!(users.record_login(&before, None).await.unwrap());
 
     let after = found(&users, "alice").await;
     assert!(after.last_login_at.unwrap() >= before.created_at);
     assert_eq!(hash(&after), Some("$argon2id$old"));
     assert_eq!(after.updated_at, before.updated_at);
     assert_eq!(found(&users, "bob").await.last_login_at, None);
-    // The user may be gone by then.
-    users.record_login(4711, None).await.unwrap();
+}
+
+/// What somebody else does between the look at the password and the end of the login.
+#[rstest]
+#[case::deleted("DELETE FROM users WHERE id = 1", false)]
+#[case::disabled("UPDATE users SET disabled_at = CURRENT_TIMESTAMP WHERE id = 1", false)]
+#[case::without_password("UPDATE users SET password_hash = NULL WHERE id = 1", false)]
+#[case::changed(
+    "UPDATE users SET password_hash = 'other', password_changed_at = '2020-01-01T00:00:00+00:00' WHERE id = 1",
+    false
+)]
+#[case::of_another_cost("UPDATE users SET password_hash = 'current' WHERE id = 1", true)]
+#[case::changed_by_hand_to_the_same(
+    "UPDATE users SET password_changed_at = '2020-01-01T00:00:00+00:00' WHERE id = 1",
+    true
+)]
+#[case::renamed("UPDATE users SET username = 'alicia' WHERE id = 1", true)]
+#[tokio::test]
+async fn a_login_is_recorded_only_for_who_is_as_he_was(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+    #[case] meanwhile: &str,
+    #[case] recorded: bool,
+) {
+    let (database, users) = users(backend).await;
+    let before = users.insert(named("alice")).await.unwrap();
+    assert_eq!(before.id, 1);
+    let db = database.connect().await;
+    db.execute_unprepared(meanwhile).await.unwrap();
+    let new = SecretString::from("$argon2id$new");
+    assert_eq!(
+        users.record_login(&before, Some(&new)).await.unwrap(),
+        recorded
+    );
+    if let Some(after) = users.find_by_id(1).await.unwrap() {
+        assert_eq!(after.last_login_at.is_some(), recorded);
+    }
 }
 
 #[rstest]
@@ -183,11 +227,8 @@ async fn a_login_stores_the_new_hash(
 ) {
     let (_database, users) = users(backend).await;
     let before = users.insert(named("alice")).await.unwrap();
-    let old = SecretString::from("$argon2id$old");
-    users
-        .record_login(before.id, Some((&old, "$argon2id$new".into())))
-        .await
-        .unwrap();
+    let new = SecretString::from("$argon2id$new");
+    assert!(users.record_login(&before, Some(&new)).await.unwrap());
 
     let after = found(&users, "alice").await;
     assert_eq!(hash(&after), Some("$argon2id$new"));
@@ -201,23 +242,18 @@ async fn a_login_leaves_a_changed_password(
     #[values(Backend::Embedded, Backend::External)] backend: Backend,
 ) {
     let (_database, users) = users(backend).await;
-    let id = users.insert(named("alice")).await.unwrap().id;
+    let before = users.insert(named("alice")).await.unwrap();
     // Between the comparison and here.
-    assert!(
-        users
-            .set_password(id, "$argon2id$changed".into())
-            .await
-            .unwrap()
-    );
-    let old = SecretString::from("$argon2id$old");
-    users
-        .record_login(id, Some((&old, "$argon2id$new".into())))
-        .await
-        .unwrap();
+    let revocation = Revocation::of_user(before.id);
+    let changed = SecretString::from("$argon2id$changed");
+    let found_user = users.set_password(before.id, &changed, &revocation).await;
+    assert!(found_user.unwrap());
+    let new = SecretString::from("$argon2id$new");
+    assert!(!users.record_login(&before, Some(&new)).await.unwrap());
 
     let after = found(&users, "alice").await;
     assert_eq!(hash(&after), Some("$argon2id$changed"));
-    assert!(after.last_login_at.is_some());
+    assert_eq!(after.last_login_at, None);
 }
 
 #[rstest]
@@ -226,26 +262,20 @@ async fn a_login_gives_no_hash_to_who_has_none(
     #[values(Backend::Embedded, Backend::External)] backend: Backend,
 ) {
     let (_database, users) = users(backend).await;
-    let id = users
-        .insert(NewUser {
-            password_hash: None,
-            ..named("alice")
-        })
-        .await
-        .unwrap()
-        .id;
-    let old = SecretString::from("$argon2id$old");
-    users
-        .record_login(id, Some((&old, "$argon2id$new".into())))
-        .await
-        .unwrap();
+    let before = users.insert(NewUser {
+        password_hash: None,
+        ..named("alice")
+    });
+    let before = before.await.unwrap();
+    let new = SecretString::from("$argon2id$new");
+    assert!(!users.record_login(&before, Some(&new)).await.unwrap());
     assert_eq!(hash(&found(&users, "alice").await), None);
 }
 
 #[rstest]
 #[tokio::test]
 async fn setting_a_password(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
-    let (_database, users) = users(backend).await;
+    let (database, users) = users(backend).await;
     let before = users
         .insert(NewUser {
             password_hash: None,
@@ -253,50 +283,55 @@ async fn setting_a_password(#[values(Backend::Embedded, Backend::External)] back
         })
         .await
         .unwrap();
-    assert!(
-        users
-            .set_password(before.id, "$argon2id$new".into())
-            .await
-            .unwrap()
-    );
+    let new = SecretString::from("$argon2id$new");
+    let revocation = Revocation::of_user(before.id);
+    let set = users.set_password(before.id, &new, &revocation).await;
+    assert!(set.unwrap());
 
     let after = found(&users, "alice").await;
     assert_eq!(hash(&after), Some("$argon2id$new"));
     assert!(after.password_changed_at.unwrap() >= before.created_at);
     assert_eq!(after.password_changed_at, Some(after.updated_at));
-    assert!(
-        !users
-            .set_password(4711, "$argon2id$new".into())
-            .await
-            .unwrap()
-    );
+    let nobody = Revocation::of_user(4711);
+    assert!(!users.set_password(4711, &new, &nobody).await.unwrap());
+    let pending = revocations(&database).await.pending(10).await.unwrap();
+    assert_eq!(pending, [revocation], "a promise comes with the change");
 }
 
 #[rstest]
 #[tokio::test]
 async fn disabling_and_enabling(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
-    let (_database, users) = users(backend).await;
+    let (database, users) = users(backend).await;
     let id = users.insert(named("alice")).await.unwrap().id;
-    assert!(users.set_disabled(id, true).await.unwrap());
+    let revocation = Revocation::of_user(id);
+    assert!(users.disable(id, &revocation).await.unwrap());
     let first = found(&users, "alice").await;
     assert_eq!(first.disabled_at, Some(first.updated_at));
 
-    assert!(users.set_disabled(id, true).await.unwrap());
+    let again = Revocation::of_user(id);
+    assert!(users.disable(id, &again).await.unwrap());
     assert_eq!(found(&users, "alice").await.disabled_at, first.disabled_at);
 
-    assert!(users.set_disabled(id, false).await.unwrap());
+    assert!(users.enable(id).await.unwrap());
     assert_eq!(found(&users, "alice").await.disabled_at, None);
-    assert!(!users.set_disabled(4711, true).await.unwrap());
+    let nobody = Revocation::of_user(4711);
+    assert!(!users.disable(4711, &nobody).await.unwrap());
+    assert!(!users.enable(4711).await.unwrap());
+    let pending = revocations(&database).await.pending(10).await.unwrap();
+    assert_eq!(pending, [revocation, again]);
 }
 
 #[rstest]
 #[tokio::test]
 async fn deleting(#[values(Backend::Embedded, Backend::External)] backend: Backend) {
-    let (_database, users) = users(backend).await;
+    let (database, users) = users(backend).await;
     let id = users.insert(named("alice")).await.unwrap().id;
     assert!(!users.is_empty().await.unwrap());
-    assert!(users.delete(id).await.unwrap());
-    assert!(!users.delete(id).await.unwrap());
+    let revocation = Revocation::of_user(id);
+    assert!(users.delete(id, &revocation).await.unwrap());
+    assert!(!users.delete(id, &Revocation::of_user(id)).await.unwrap());
+    let pending = revocations(&database).await.pending(10).await.unwrap();
+    assert_eq!(pending, [revocation]);
     assert!(users.find("alice").await.unwrap().is_none());
     assert!(users.is_empty().await.unwrap());
 }
@@ -419,18 +454,15 @@ async fn no_secret_in_the_log(#[values(Backend::Embedded, Backend::External)] ba
     let db = database::connect(&settings).await.unwrap();
     Schema::new(db.clone()).status().await.unwrap();
     let users = Users::new(db);
-    let id = users.insert(named("alice")).await.unwrap().id;
+    let alice = users.insert(named("alice")).await.unwrap();
     users.insert(named("alice")).await.unwrap_err();
     users.find("alice").await.unwrap();
-    let old = SecretString::from("$argon2id$old");
-    users
-        .record_login(id, Some((&old, "$argon2id$new".into())))
-        .await
-        .unwrap();
-    users
-        .set_password(id, "$argon2id$other".into())
-        .await
-        .unwrap();
+    let new = SecretString::from("$argon2id$new");
+    assert!(users.record_login(&alice, Some(&new)).await.unwrap());
+    let other = SecretString::from("$argon2id$other");
+    let revocation = Revocation::of_user(alice.id);
+    let set = users.set_password(alice.id, &other, &revocation).await;
+    assert!(set.unwrap());
     users.list(0, 10).await.unwrap();
     users.ping().await.unwrap();
     drop(guard);

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::api::AppState;
 use crate::api::error::{ApiError, FieldError, Problem};
-use crate::api::extract::{Bearer, Credentials};
+use crate::api::extract::{Bearer, Client, Credentials};
 use crate::api::observe::UserId;
 use crate::auth::{CheckError, LoginError};
 use crate::metrics::{CheckOutcome, LoginOutcome};
@@ -96,13 +96,17 @@ pub(crate) struct CheckResponse {
 )]
 pub(super) async fn log_in(
     State(state): State<AppState>,
+    Client(device): Client,
     credentials: Result<Credentials, ApiError>,
 ) -> Result<Response, ApiError> {
     let Credentials { username, password } = credentials.inspect_err(|_| {
         state.metrics().count_login(LoginOutcome::Invalid);
     })?;
     let under_way = state.metrics().begin_login();
-    let result = state.authenticator().log_in(&username, password).await;
+    let result = state
+        .authenticator()
+        .log_in(&username, password, &device)
+        .await;
     under_way.end(outcome(&result));
     if let Err(LoginError::Unavailable(StoreError::Unavailable { dependency, .. })) = &result {
         state.metrics().count_unavailable_login(dependency.name());
@@ -182,10 +186,10 @@ pub(super) async fn check(
 pub(super) async fn log_out(
     State(state): State<AppState>,
     Bearer(token): Bearer,
-) -> Result<StatusCode, ApiError> {
-    state.authenticator().log_out(&token).await?;
+) -> Result<(Extension<UserId>, StatusCode), ApiError> {
+    let user_id = state.authenticator().log_out(&token).await?;
     state.metrics().count_revoked(1);
-    Ok(StatusCode::NO_CONTENT)
+    Ok((Extension(UserId(user_id)), StatusCode::NO_CONTENT))
 }
 
 fn outcome<T>(result: &Result<T, LoginError>) -> LoginOutcome {

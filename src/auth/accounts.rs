@@ -1,0 +1,163 @@
+//! Changes to accounts that end sessions. The change and the promise to end them are one transaction; then the promise is kept.
+
+use secrecy::SecretString;
+
+use crate::store::revocations::{Revocation, Revocations};
+use crate::store::tokens::{SessionId, Tokens};
+use crate::store::users::{User, Users};
+use crate::store::{Dependency, StoreError};
+
+/// Promises that are kept in one round.
+const ROUND: u64 = 100;
+
+/// What changes accounts. A cheap clone.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    users: Users,
+    revocations: Revocations,
+    tokens: Tokens,
+    /// The tokens are those of this process, or can be reached by it.
+    reaches_tokens: bool,
+}
+
+/// What came of a change.
+#[derive(Debug)]
+pub enum Change {
+    /// There was nothing to change, and nothing was done.
+    NotFound,
+    /// It is done, and so many sessions ended with it.
+    Done {
+        /// How many were alive.
+        ended: u64,
+    },
+    /// It is done. The tokens are in another process, which ends the sessions within a second.
+    Noted,
+    /// It is done. The token store is away, and the service ends the sessions when it is back.
+    Pending(StoreError),
+}
+
+impl Accounts {
+    /// For the service, which has the tokens.
+    pub fn new(users: Users, revocations: Revocations, tokens: Tokens) -> Self {
+        Self {
+            users,
+            revocations,
+            tokens,
+            reaches_tokens: true,
+        }
+    }
+
+    /// For a command, which is another process than the service: it can't reach tokens in the memory of that.
+    pub fn of_command(users: Users, revocations: Revocations, tokens: Tokens) -> Self {
+        let reaches_tokens = !tokens.is_local();
+        Self {
+            reaches_tokens,
+            ..Self::new(users, revocations, tokens)
+        }
+    }
+
+    /// Sets another password and ends all sessions.
+    pub async fn set_password(&self, id: i64, hash: &SecretString) -> Result<Change, StoreError> {
+        let revocation = Revocation::of_user(id);
+        let found = self.users.set_password(id, hash, &revocation).await?;
+        self.settle(found, &revocation).await
+    }
+
+    /// Sets another password in place of the one that `user` was read with, and ends all sessions but `kept`. Not found: the
+    /// user was changed meanwhile.
+    pub async fn replace_password(
+        &self,
+        user: &User,
+        hash: &SecretString,
+        kept: SessionId,
+    ) -> Result<Change, StoreError> {
+        let revocation = Revocation::of_others(kept);
+        let found = self.users.replace_password(user, hash, &revocation).await?;
+        self.settle(found, &revocation).await
+    }
+
+    /// Forbids to log in and ends all sessions.
+    pub async fn disable(&self, id: i64) -> Result<Change, StoreError> {
+        let revocation = Revocation::of_user(id);
+        let found = self.users.disable(id, &revocation).await?;
+        self.settle(found, &revocation).await
+    }
+
+    /// Removes a user and ends all sessions.
+    pub async fn delete(&self, id: i64) -> Result<Change, StoreError> {
+        let revocation = Revocation::of_user(id);
+        let found = self.users.delete(id, &revocation).await?;
+        self.settle(found, &revocation).await
+    }
+
+    /// Ends all sessions of a user, who need not exist any more.
+    pub async fn end_sessions(&self, id: i64) -> Result<Change, StoreError> {
+        let revocation = Revocation::of_user(id);
+        self.revocations.note(&revocation).await?;
+        self.settle(true, &revocation).await
+    }
+
+    /// Ends one session.
+    pub async fn end_session(&self, session: SessionId) -> Result<Change, StoreError> {
+        let revocation = Revocation::of_session(session);
+        self.revocations.note(&revocation).await?;
+        self.settle(true, &revocation).await
+    }
+
+    async fn settle(&self, found: bool, revocation: &Revocation) -> Result<Change, StoreError> {
+        if !found {
+            return Ok(Change::NotFound);
+        }
+        if !self.reaches_tokens {
+            return Ok(Change::Noted);
+        }
+        match revocation.carry_out(&self.tokens).await {
+            Ok(ended) => {
+                if let Err(error) = self.revocations.strike(revocation).await {
+                    // Somebody will find it done, and strike it.
+                    tracing::debug!(%error, "a revocation that was carried out is still noted");
+                }
+                Ok(Change::Done { ended })
+            }
+            Err(error) => Ok(Change::Pending(error)),
+        }
+    }
+
+    /// Keeps the promises that others made and did not keep: because the token store was away, the process ended, or it could
+    /// not reach the tokens. Tells how many sessions ended.
+    ///
+    /// # Errors
+    /// A store is away. The rest waits for the next round.
+    pub async fn settle_pending(&self) -> Result<u64, StoreError> {
+        let mut sessions = 0;
+        loop {
+            let pending = self.revocations.pending(ROUND).await?;
+            let all = (pending.len() as u64) < ROUND;
+            for revocation in &pending {
+                sessions += revocation.carry_out(&self.tokens).await?;
+                self.revocations.strike(revocation).await?;
+            }
+            if all {
+                return Ok(sessions);
+            }
+        }
+    }
+}
+
+impl Change {
+    /// How many sessions ended; for who must not answer before they did.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: they did not end yet.
+    pub fn ended(self) -> Result<Option<u64>, StoreError> {
+        match self {
+            Self::NotFound => Ok(None),
+            Self::Done { ended } => Ok(Some(ended)),
+            Self::Pending(error) => Err(error),
+            Self::Noted => Err(StoreError::unavailable(
+                Dependency::Tokens,
+                "the tokens are in another process",
+            )),
+        }
+    }
+}
