@@ -1,6 +1,8 @@
 //! The command line, as an operator uses it: the built program, its output and its exit codes.
 
+use claviger::config::{self, Config};
 use claviger::store::schema::Schema;
+use claviger::store::tokens::{Device, Issued, Tokens};
 use redis::AsyncCommands;
 use rstest::rstest;
 use secrecy::ExposeSecret;
@@ -182,32 +184,32 @@ async fn the_schema_goes_to_any_version(
     let cli = Cli::new(backend).await;
     let status = || cli.run(&["migrate", "status"]).out;
     assert!(
-        status().starts_with("behind: version 0 of 2, missing "),
+        status().starts_with("behind: version 0 of 3, missing "),
         "{}",
         status()
     );
-    for from in 0..=2 {
-        for to in 0..=2 {
+    for from in 0..=3 {
+        for to in 0..=3 {
             for version in [from, to] {
                 let run = cli.run(&["migrate", "to", &version.to_string()]);
                 assert_eq!(run.code, 0, "{from} to {to}: {run:?}");
             }
-            let expected = if to == 2 { "current" } else { "behind" };
-            assert!(status().starts_with(&format!("{expected}: version {to} of 2")));
+            let expected = if to == 3 { "current" } else { "behind" };
+            assert!(status().starts_with(&format!("{expected}: version {to} of 3")));
         }
     }
     assert_eq!(cli.run(&["migrate", "down"]).code, 0);
-    assert!(status().starts_with("behind: version 1 of 2"));
+    assert!(status().starts_with("behind: version 2 of 3"));
     assert_eq!(
         cli.run(&["migrate", "to", "latest"]).out,
-        "current: version 2 of 2\n"
+        "current: version 3 of 3\n"
     );
     assert_eq!(cli.run(&["migrate", "to", "zero"]).code, 0);
-    assert_eq!(cli.run(&["migrate", "up"]).out, "current: version 2 of 2\n");
+    assert_eq!(cli.run(&["migrate", "up"]).out, "current: version 3 of 3\n");
     let json: Value = serde_json::from_str(&cli.run(&["migrate", "status", "--json"]).out).unwrap();
     assert_eq!(
         (&json["comparison"], &json["version"]),
-        (&"current".into(), &2.into())
+        (&"current".into(), &3.into())
     );
 }
 
@@ -225,7 +227,7 @@ async fn eight_processes_that_migrate_at_once_all_succeed(
             let run = run.join().unwrap();
             assert_eq!(
                 (run.code, run.out.as_str()),
-                (0, "current: version 2 of 2\n"),
+                (0, "current: version 3 of 3\n"),
                 "{run:?}"
             );
         }
@@ -250,7 +252,7 @@ async fn a_schema_that_is_ahead_stops_only_what_would_undo_it(
     ] {
         let run = cli.run(command);
         assert_eq!(run.code, 0, "{run:?}");
-        assert!(run.out.starts_with("ahead: version 2 of 2"), "{run:?}");
+        assert!(run.out.starts_with("ahead: version 3 of 3"), "{run:?}");
     }
     for command in [
         &["migrate", "down"][..],
@@ -273,7 +275,18 @@ async fn undoing_users_ends_every_session_first(
     let cli = Cli::migrated(backend).await;
     let mut connection = redis.connect().await;
     let token = claviger::auth::token::Token::generate().expose().to_owned();
-    connection.set_ex::<_, _, ()>(&token, 1, 600).await.unwrap();
+    let tokens = Tokens::open(&config::Tokens {
+        url: redis.url.clone(),
+        ..Config::default().tokens
+    });
+    let tokens = tokens.unwrap();
+    let db = cli.database.connect().await;
+    let installation = Schema::new(db).installation_id().await.unwrap().unwrap();
+    tokens.belong_to(&installation);
+    let generation = tokens.generation(1).await.unwrap();
+    let device = Device::default();
+    let issued = tokens.issue(&token, 1, "alice", &device, &generation);
+    assert_eq!(issued.await.unwrap(), Issued::Done);
     let with_redis = |url: &str, arguments: &[&str]| {
         let mut variables = cli.variables();
         variables.push(("CLAVIGER_TOKENS__URL", url));
@@ -472,7 +485,7 @@ async fn all_that_the_start_would_refuse_is_said_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("claviger.toml");
     let text =
-        "[bootstrap]\nusername = 'root'\npassword = 'short'\n\n[database]\nschema_version = 3\n";
+        "[bootstrap]\nusername = 'root'\npassword = 'short'\n\n[database]\nschema_version = 4\n";
     std::fs::write(&file, text).unwrap();
     let file = file.to_str().unwrap();
     let run = run(&["config", "check", "--config", file], &[], "");
@@ -481,7 +494,7 @@ async fn all_that_the_start_would_refuse_is_said_at_once() {
         run.err,
         format!(
             "claviger: the configuration is not valid:\n  \
-             database.schema_version (file {file}, line 6): there is no schema version 3: this binary knows 0 to 2\n  \
+             database.schema_version (file {file}, line 6): there is no schema version 4: this binary knows 0 to 3\n  \
              bootstrap.password (file {file}, line 3), password.min_length (default): must have at least 15 characters\n"
         )
     );

@@ -44,7 +44,7 @@ async fn each_request_leaves_one_event(
         (get("/"), "GET", "/", 200, None),
         (post_login("alice"), "POST", auth, 200, Some(&user)),
         (check.clone(), "GET", auth, 200, Some(&user)),
-        (log_out, "DELETE", auth, 204, None),
+        (log_out, "DELETE", auth, 204, Some(&user)),
         (check, "GET", auth, 401, None),
         (post_login("nobody"), "POST", auth, 401, None),
         (get(auth), "GET", auth, 401, None),

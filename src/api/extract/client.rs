@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use crate::api::AppState;
@@ -22,7 +22,7 @@ impl FromRequestParts<AppState> for Client {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
         let trusted = &state.config().server.trusted_proxies;
         let address = ClientAddress::of(&parts.extensions, &parts.headers, trusted);
-        let user_agent = parts.headers.get(USER_AGENT).map(|value| value.as_bytes());
+        let user_agent = parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
         let user_agent = String::from_utf8_lossy(user_agent.unwrap_or_default());
         let address = address.map(|client| client.address);
         Ok(Self(Device::new(address, &user_agent)))
@@ -101,7 +101,6 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn resolve(peer: &str, headers: &[&str], trusted: &[&str]) -> String {
         let mut map = HeaderMap::new();

@@ -331,7 +331,9 @@ async fn schema_behind(#[values(Backend::Embedded, Backend::External)] backend: 
         users.insert(named("alice")).await.unwrap();
         assert!(users.find("alice").await.unwrap().is_some());
         schema
-            .down(async || Ok::<(), std::convert::Infallible>(()))
+            .to(Target::Version(1), async || {
+                Ok::<(), std::convert::Infallible>(())
+            })
             .await
             .unwrap();
         assert_unavailable(users.find("alice").await);
