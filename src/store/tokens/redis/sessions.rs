@@ -7,7 +7,7 @@
 //! 3. generation and record are compared once more;
 //! 4. the token gets its whole life, if its key is still there.
 //!
-//! End all: the generation changes and the records are read; the tokens' keys are deleted; the records are.
+//! End all: the generation is forgotten and the records are read; the tokens' keys are deleted; the records are.
 //!
 //! So a log-in that noted its record before the generation changed is among those that are ended: if its key is written after
 //! the deletion, step 3 sees the change and takes it back, and nobody was told the token. One that comes later fails in step 1.
@@ -264,8 +264,7 @@ impl RedisTokens {
         let store = self.clone();
         to_its_end(async move {
             let work = async |connection: &mut Connection| -> RedisResult<u64> {
-                let (generation, kept) = (new_generation(), millis(KEPT));
-                let arguments = [&*generation, &kept, &keep, &revocation];
+                let arguments = [&*keep, &*revocation];
                 let script = &store.0.scripts.revoke;
                 let ending: Option<Vec<String>> =
                     script.run(connection, &[&hash], &arguments).await?;
@@ -328,8 +327,8 @@ impl RedisTokens {
         revocation: &str,
         names: &[&str],
     ) -> RedisResult<()> {
-        let remembered = REVOCATIONS.to_string();
-        let mut arguments = vec![revocation, &remembered];
+        let (remembered, kept) = (REVOCATIONS.to_string(), millis(KEPT));
+        let mut arguments = vec![revocation, &remembered, &kept];
         arguments.extend(names);
         let script = &self.0.scripts.forget;
         script.run::<Value>(connection, &[hash], &arguments).await?;
