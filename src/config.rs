@@ -114,7 +114,8 @@ pub enum MigrateMode {
 /// Section `tokens`.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// `memory:`, `redis://` or `rediss://`. After loading it holds `username` and `password` too, as that of the database.
+    /// `memory:`, `redis://`, `redis+sentinel://` or `redis+cluster://`, each of the last three with `rediss` for TLS. After
+    /// loading it holds `username` and `password` too, as that of the database.
     pub url: SecretString,
     /// The user in `url`, if a setting of its own says it.
     pub username: Option<SecretString>,

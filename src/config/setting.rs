@@ -7,7 +7,7 @@ use super::value::{
     Address, Auto, Flag, Frequency, Kind, Networks, Number, Optional, Prefix, Raw, Secret, Size,
     Span, Text, Word,
 };
-use super::{Config, LogFormat, MigrateMode, Mode};
+use super::{Config, LogFormat, MigrateMode, Mode, TokenKey};
 
 /// What the names of our environment variables begin with.
 pub(super) const VARIABLE_PREFIX: &str = "CLAVIGER_";
@@ -123,19 +123,31 @@ pub(super) static SETTINGS: &[Setting] = &[
     ).unset("`migrate` decides"),
 
     setting!(tokens.url: SecretUrl,
-        "Where tokens are kept: `memory:` (in this process, for one instance), `redis://:PASSWORD@HOST:6379/0` or `rediss://` (TLS)."
+        "Where tokens are kept: `memory:` (in this process, for one instance), `redis://:PASSWORD@HOST:6379/0`, `redis+sentinel://HOST:26379,HOST:26379/MASTER/0` or `redis+cluster://HOST:6379,HOST:6379`; `rediss` in place of `redis` for TLS."
     ).well_known("REDIS_URL"),
     setting!(tokens.username: Optional<Secret>, "The user, for a Redis URL that names none, as it is: not percent-encoded.")
         .unset("the URL says it"),
     setting!(tokens.password: Optional<Secret>, "The password, for a Redis URL that names no user, as it is.")
         .unset("the URL says it"),
     setting!(tokens.ttl: Span, "Lifetime of a token, in whole seconds."),
+    setting!(tokens.idle_ttl: Optional<Span>,
+        "A token that nobody checked for so long ends, in whole seconds. A service that reads Redis itself does not prolong it."
+    ).unset("it lives for `ttl`"),
+    setting!(tokens.key: Word<TokenKey>,
+        "What the key in Redis is made of. `plain`: the token as the client sends it. `sha256`: its SHA-256 in lower-case hex, so that a dump of Redis holds no usable token. Changing it ends all sessions."
+    ),
     setting!(tokens.key_prefix: Text,
-        "What precedes the token in the key. Changing it ends all sessions."
+        "What precedes the token, or its hash, in the key. Changing it ends all sessions."
     ),
     setting!(tokens.timeout: Span, "The longest wait for an answer of the token store."),
     setting!(tokens.pool_size: Number<usize>,
         "Connections to Redis for all but the check, which has a shared one of its own."
+    ),
+    setting!(tokens.wait_replicas: Number<u32>,
+        "Replicas of Redis that have to know of a revocation before it is answered. If they don't within `timeout`, it is 503."
+    ),
+    setting!(tokens.max_sessions_per_user: Number<usize>,
+        "The most sessions that a user may have, `1` to `1000`; with one more the oldest ends."
     ),
 
     setting!(password.memory_kib: Number<u32>, "argon2id memory of one hash, in KiB."),

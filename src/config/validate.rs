@@ -1,5 +1,7 @@
 //! The rules that a configuration has to keep, read top to bottom.
 
+mod tokens;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,10 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::report::Report;
 use super::url::{holds_credentials, parse_url};
-use super::{Config, Database, Limits, Password, Rate, Server, Tokens, parse_log_filter};
-
-/// Ten years: a token that lives longer is a mistake.
-const LONGEST_TTL: Duration = Duration::from_hours(3_650 * 24);
+use super::{Config, Database, Limits, Password, Rate, Server, parse_log_filter};
 
 /// The largest request that has to be possible is a change of password: two passwords of 1024 bytes, each byte escaped to six
 /// (`\u0061`), are 12 KiB, and the rest is room for the names of the fields.
@@ -34,7 +33,7 @@ const OWASP_FLOOR: [(u32, u32); 5] = [
 pub(super) fn validate(config: &Config, report: &mut Report) {
     server(&config.server, report);
     database(&config.database, report);
-    tokens(&config.tokens, report);
+    tokens::tokens(&config.tokens, report);
     password(&config.password, report);
     limits(&config.limits, report);
     bootstrap(config, report);
@@ -103,9 +102,8 @@ fn database(database: &Database, report: &mut Report) {
     let text = database.url.expose_secret();
     let valid = match text.strip_prefix("sqlite:") {
         Some(file) => !file.trim_start_matches('/').is_empty(),
-        None => {
-            parse_url(text).is_some_and(|url| matches!(url.scheme(), "postgres" | "postgresql"))
-        }
+        None => parse_url(text)
+            .is_some_and(|server| matches!(server.url.scheme(), "postgres" | "postgresql")),
     };
     report.require(
         valid,
@@ -167,7 +165,7 @@ fn credentials(
         &format!("`{embedded}` asks for no user and no password: remove these settings, or set the URL of a server"),
     );
     report.require(
-        !parse_url(text).is_some_and(|url| holds_credentials(&url)),
+        !parse_url(text).is_some_and(|server| holds_credentials(&server)),
         &keys,
         "the URL holds a user or a password already: remove them there, or these settings",
     );
@@ -202,78 +200,8 @@ fn has_unknown_parameter(text: &str) -> bool {
     };
     // SQLite's driver refuses what it doesn't know.
     !text.starts_with("sqlite:")
-        && parse_url(text).is_some_and(|url| url.query_pairs().any(|(name, _)| !known(&name)))
-}
-
-fn tokens(tokens: &Tokens, report: &mut Report) {
-    let text = tokens.url.expose_secret();
-    let later = [
-        "redis+sentinel:",
-        "rediss+sentinel:",
-        "redis+cluster:",
-        "rediss+cluster:",
-    ];
-    report.require(
-        !later.iter().any(|scheme| text.starts_with(scheme)),
-        &["tokens.url"],
-        "Redis Sentinel and Redis Cluster come with a later version: expected `memory:`, `redis://` or `rediss://`",
-    );
-    let redis = || {
-        parse_url(text).is_some_and(|url| {
-            let database = url.path().trim_start_matches('/');
-            matches!(url.scheme(), "redis" | "rediss")
-                && url.host_str().is_some_and(|host| !host.is_empty())
-                && (database.is_empty() || database.parse::<u16>().is_ok())
-        })
-    };
-    report.require(
-        text == "memory:" || redis(),
-        &["tokens.url"],
-        "expected `memory:`, `redis://:PASSWORD@HOST:6379/0` or `rediss://...`; \
-         in a password `/`, `?`, `#`, `@`, `:` and `%` are written as `%2F` and so on",
-    );
-    credentials(
-        ("tokens.url", &tokens.url),
-        [
-            ("tokens.username", &tokens.username),
-            ("tokens.password", &tokens.password),
-        ],
-        "memory:",
-        report,
-    );
-    report.require(
-        tokens.username.is_none() || tokens.password.is_some(),
-        &["tokens.username", "tokens.password"],
-        "Redis takes no user without a password",
-    );
-    report.require(
-        tokens.ttl >= Duration::from_secs(1)
-            && tokens.ttl <= LONGEST_TTL
-            && tokens.ttl.subsec_nanos() == 0,
-        &["tokens.ttl"],
-        "expected whole seconds, from `1s` to `3650d`",
-    );
-    let prefix = &tokens.key_prefix;
-    report.require(
-        prefix.bytes().all(|byte| byte.is_ascii_graphic()),
-        &["tokens.key_prefix"],
-        "expected printable ASCII characters without blanks",
-    );
-    report.require(
-        !prefix.starts_with("claviger:"),
-        &["tokens.key_prefix"],
-        "expected another beginning: `claviger:` is what the service's private keys begin with",
-    );
-    report.require(
-        !tokens.timeout.is_zero(),
-        &["tokens.timeout"],
-        "expected more than zero",
-    );
-    report.require(
-        tokens.pool_size >= 1,
-        &["tokens.pool_size"],
-        "expected 1 at least",
-    );
+        && parse_url(text)
+            .is_some_and(|server| server.url.query_pairs().any(|(name, _)| !known(&name)))
 }
 
 fn password(password: &Password, report: &mut Report) {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use toml::Value;
 
-use super::{LogFormat, MigrateMode, Mode, Rate};
+use super::{LogFormat, MigrateMode, Mode, Rate, TokenKey};
 
 /// A value as its source has it. Variables are always text. Not `Debug`: it may be a secret.
 #[derive(Clone, PartialEq)]
@@ -347,6 +347,12 @@ impl Words for Mode {
 impl Words for MigrateMode {
     const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("check", Self::Check)];
     const EXPECTED: &'static str = "expected `auto` or `check`";
+}
+
+impl Words for TokenKey {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("plain", Self::Plain), ("sha256", Self::Sha256)];
+    const EXPECTED: &'static str = "expected `plain` or `sha256`";
 }
 
 impl Words for LogFormat {

@@ -74,6 +74,18 @@ fn with<'a>(
     "redis://u:%2541@cache:6379/1"
 )]
 #[case("rediss://[::1]", None, Some("p@q"), "rediss://:p%40q@[::1]")]
+#[case(
+    "redis+sentinel://one:1,two:2/main/0",
+    Some("u"),
+    Some("a,b/%"),
+    "redis+sentinel://u:a,b%2F%25@one:1,two:2/main/0"
+)]
+#[case(
+    "rediss+cluster://[::1],two?protocol=resp3",
+    None,
+    Some("p"),
+    "rediss+cluster://:p@[::1],two?protocol=resp3"
+)]
 fn they_become_a_part_of_the_url(
     #[case] url: &str,
     #[case] username: Option<&str>,
@@ -128,6 +140,8 @@ fn each_can_be_a_file_that_the_configuration_names() {
 #[case("postgres:///x?host=/run/pg&password=p", None, Some("q"))]
 #[case("redis://:p@cache", None, Some("p"))]
 #[case("redis://u:p@cache", Some("v"), Some("q"))]
+#[case("redis+sentinel://u:p@one,two:2/main/0", Some("v"), Some("q"))]
+#[case("redis+cluster://:p@one,two:2", None, Some("q"))]
 fn beside_a_url_with_credentials_they_are_an_error_that_names_both(
     #[case] url: &str,
     #[case] username: Option<&str>,

@@ -18,7 +18,6 @@ use super::*;
     "line 1: `tokens` is a section: expected `[tokens]`"
 )]
 #[case("[tokens]\nttl_file = '/x'\n", "`tokens.ttl_file` is no setting")]
-#[case("[tokens]\nidle_ttl = '1h'\n", "`tokens.idle_ttl` is no setting")]
 #[case("[tokens.ttl]\nx = 1\n", "expected a duration")]
 #[case("[server]\nlisten = 8000\n", "line 2): expected an address and a port")]
 #[case("mode = 'prod'\nmode = 'dev'\n", "line 2: is not TOML: ")]
@@ -63,12 +62,13 @@ fn sections_dotted_keys_and_inline_tables_are_the_same() {
 fn in_a_file_an_empty_text_unsets_an_optional_setting() {
     let loaded = load_text(
         "server.docs = ''\ndatabase.migrate = ''\ndatabase.schema_version = ''\nbootstrap.password = ''\n\
-         server.base_path = ''\n",
+         server.base_path = ''\ntokens.idle_ttl = ''\n",
     )
     .unwrap();
     assert_eq!(loaded.config.server.docs, None);
     assert_eq!(loaded.config.database.schema_version, None);
     assert!(loaded.config.bootstrap.password.is_none());
+    assert_eq!(loaded.config.tokens.idle_ttl, None);
     assert_eq!(loaded.config.server.base_path, "");
     assert!(problem(load_text("tokens.ttl = ''\n")).contains("expected a duration"));
 }

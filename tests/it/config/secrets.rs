@@ -103,6 +103,26 @@ fn a_secret_in_any_place_of_the_file_is_never_shown() {
     "rediss://cache/?password=S",
     "rediss://cache/?password=***"
 )]
+#[case(
+    "REDIS_URL",
+    "redis+sentinel://u:S@one:26379,two:26379/main/0",
+    "redis+sentinel://u:***@one:26379,two:26379/main/0"
+)]
+#[case(
+    "REDIS_URL",
+    "redis+sentinel://:a,S@one,[::1]:2/main/0?protocol=resp3&password=S",
+    "redis+sentinel://:***@one,[::1]:2/main/0?protocol=resp3&password=***"
+)]
+#[case(
+    "REDIS_URL",
+    "rediss+cluster://S@one:6379,two:6379",
+    "rediss+cluster://***@one:6379,two:6379"
+)]
+#[case(
+    "REDIS_URL",
+    "redis+cluster://u:a@S,@one,two:6379/",
+    "redis+cluster://u:***@one,two:6379/"
+)]
 fn of_a_url_only_the_host_is_shown(#[case] name: &str, #[case] url: &str, #[case] shown: &str) {
     let loaded = load_variables(&[(name, &url.replace('S', SECRET))]).unwrap();
     let text = config::show(&loaded);
@@ -117,14 +137,21 @@ fn of_a_url_only_the_host_is_shown(#[case] name: &str, #[case] url: &str, #[case
 
 /// A password that ends the authority early would be taken for a host, a port, or a path.
 #[rstest]
-#[case("postgres://u:12/S@db/x")]
-#[case("postgres://u:12?S@db/x")]
-#[case("postgres://u:12#S@db/x")]
-#[case("postgres://u:S/12@db/x")]
-#[case("postgres://u:S#12@db/x")]
-fn a_url_that_is_misread_is_refused_and_not_shown(#[case] url: &str) {
+#[case("DATABASE_URL", "postgres://u:12/S@db/x")]
+#[case("DATABASE_URL", "postgres://u:12?S@db/x")]
+#[case("DATABASE_URL", "postgres://u:12#S@db/x")]
+#[case("DATABASE_URL", "postgres://u:S/12@db/x")]
+#[case("DATABASE_URL", "postgres://u:S#12@db/x")]
+#[case("REDIS_URL", "redis+sentinel://u:12/S@one,two:2/main/0")]
+#[case("REDIS_URL", "redis+sentinel://u:S/12@one,two:2/main/0")]
+#[case("REDIS_URL", "redis+sentinel://u:1,2?S@one,two:2/main/0")]
+#[case("REDIS_URL", "redis+cluster://u:1,2/S@one,two:2")]
+#[case("REDIS_URL", "redis+cluster://u:12#S@one,two:2")]
+#[case("REDIS_URL", "redis+cluster://one,S/12@two:2")]
+#[case("REDIS_URL", "redis+cluster:S@one,two:2")]
+fn a_url_that_is_misread_is_refused_and_not_shown(#[case] name: &str, #[case] url: &str) {
     let sources = Sources {
-        environment: environment(&[("DATABASE_URL", &url.replace('S', SECRET))]),
+        environment: environment(&[(name, &url.replace('S', SECRET))]),
         ..Sources::default()
     };
     assert!(config::load(&sources).is_err());

@@ -27,7 +27,21 @@ use super::*;
 #[case("tokens.ttl", "1s", "1s")]
 #[case("tokens.ttl", "1000ms", "1s")]
 #[case("tokens.ttl", "1d", "24h")]
-#[case("tokens.key_prefix", "auth:{x}:", "auth:{x}:")]
+#[case("tokens.url", "redis+sentinel://h:1/m", "redis+sentinel://h:1/m")]
+#[case(
+    "tokens.url",
+    "redis+sentinel://h:1,i,[::1]:3/m/0",
+    "redis+sentinel://h:1,i,[::1]:3/m/0"
+)]
+#[case("tokens.url", "redis+cluster://h:1", "redis+cluster://h:1")]
+#[case("tokens.url", "rediss+cluster://h:1,i:2/", "rediss+cluster://h:1,i:2/")]
+#[case("tokens.idle_ttl", "1m", "1m")]
+#[case("tokens.idle_ttl", "24h", "24h")]
+#[case("tokens.key", "sha256", "sha256")]
+#[case("tokens.key", "plain", "plain")]
+#[case("tokens.key_prefix", "auth:[x]:", "auth:[x]:")]
+#[case("tokens.max_sessions_per_user", "1", "1")]
+#[case("tokens.max_sessions_per_user", "1000", "1000")]
 #[case("password.workers", "3", "3")]
 #[case("password.workers", "auto", "auto")]
 #[case("password.memory_kib", "4294967295", "4294967295")]
@@ -99,17 +113,72 @@ fn a_valid_value_is_taken(#[case] key: &str, #[case] value: &str, #[case] shown:
 #[case("tokens.url", "redis:///0", "`redis://:PASSWORD@HOST:6379/0`")]
 #[case("tokens.url", "redis://h/zero", "`redis://:PASSWORD@HOST:6379/0`")]
 #[case("tokens.url", "http://h", "`redis://:PASSWORD@HOST:6379/0`")]
-#[case("tokens.url", "redis+sentinel://h:1/m/0", "come with a later version")]
-#[case("tokens.url", "rediss+cluster://h:1", "come with a later version")]
+#[case("tokens.url", "redis+sentinel://h:1", "the name of the master")]
+#[case("tokens.url", "redis+sentinel://h:1//0", "the name of the master")]
+#[case(
+    "tokens.url",
+    "redis+sentinel://h:1,i:2/m/x",
+    "the number of the database"
+)]
+#[case(
+    "tokens.url",
+    "rediss+sentinel://h:1,i:2/m/1/2",
+    "the number of the database"
+)]
+#[case(
+    "tokens.url",
+    "redis+sentinel://h:1,/m/0",
+    "`redis+sentinel://HOST:26379"
+)]
+#[case(
+    "tokens.url",
+    "redis+sentinel://,h:1/m/0",
+    "`redis+sentinel://HOST:26379"
+)]
+#[case(
+    "tokens.url",
+    "redis+sentinel://h:1, i:2/m/0",
+    "`redis+sentinel://HOST:26379"
+)]
+#[case("tokens.url", "redis+sentinel://:1/2@h:1,i:2/m/0", "`%2F` and so on")]
+#[case(
+    "tokens.url",
+    "redis+cluster://:1#2@h:1,i:2",
+    "`redis+cluster://HOST:6379"
+)]
+#[case("tokens.url", "redis+cluster://h:1,i:x", "`redis+cluster://HOST:6379")]
+#[case(
+    "tokens.url",
+    "redis+cluster://h:1,i:65536",
+    "`redis+cluster://HOST:6379"
+)]
+#[case("tokens.url", "redis+cluster://h:1,i:2/0", "nothing behind the hosts")]
+#[case("tokens.url", "redis+cluster:h:1", "`redis+cluster://HOST:6379")]
+#[case("tokens.url", "redis+other://h:1", "`redis+cluster://HOST:6379")]
+#[case("tokens.url", "redis://h:1,i:2", "`redis://:PASSWORD@HOST:6379/0`")]
 #[case("tokens.ttl", "999ms", "whole seconds, from `1s` to `3650d`")]
 #[case("tokens.ttl", "1s500ms", "whole seconds")]
 #[case("tokens.ttl", "3651d", "whole seconds")]
 #[case("tokens.ttl", "0s", "whole seconds")]
+#[case("tokens.idle_ttl", "999ms", "whole seconds, `1s` at least")]
+#[case("tokens.idle_ttl", "90s500ms", "whole seconds, `1s` at least")]
+#[case("tokens.idle_ttl", "60", "add `ms`, `s`, `m`, `h` or `d`")]
+#[case(
+    "tokens.idle_ttl",
+    "25h",
+    "tokens.ttl (default): the former is longer than the latter"
+)]
+#[case("tokens.key", "md5", "`plain` or `sha256`")]
 #[case("tokens.key_prefix", "a b", "without blanks")]
+#[case("tokens.key_prefix", "auth:{x}:", "no `{` and no `}`")]
+#[case("tokens.key_prefix", "}", "no `{` and no `}`")]
 #[case("tokens.key_prefix", "schlüssel:", "printable ASCII")]
 #[case("tokens.key_prefix", "claviger:x", "private keys")]
 #[case("tokens.timeout", "0s", "more than zero")]
 #[case("tokens.pool_size", "0", "1 at least")]
+#[case("tokens.wait_replicas", "-1", "a whole number")]
+#[case("tokens.max_sessions_per_user", "0", "1 to 1000")]
+#[case("tokens.max_sessions_per_user", "1001", "1 to 1000")]
 #[case("password.memory_kib", "7", "8 KiB of memory at least for each lane")]
 #[case("password.parallelism", "0", "1 to 16777215")]
 #[case(
@@ -241,6 +310,8 @@ fn one_problem_does_not_drag_another_behind_it() {
 #[case(&[("CLAVIGER_PASSWORD__MIN_LENGTH", "7")], "NIST")]
 #[case(&[("CLAVIGER_SERVER__TRUSTED_PROXIES", "10.0.0.0/8,::/0")], "every client is trusted")]
 #[case(&[("CLAVIGER_PASSWORD__QUEUE_TIMEOUT", "10s")], "let the former be shorter")]
+#[case(&[("CLAVIGER_TOKENS__IDLE_TTL", "59s")], "logged out")]
+#[case(&[("CLAVIGER_TOKENS__WAIT_REPLICAS", "1")], "no replicas to wait for")]
 fn some_choices_are_warned_about(#[case] variables: &[(&str, &str)], #[case] expected: &str) {
     let loaded = load_variables(variables).unwrap();
     let [warning] = loaded.warnings.as_slice() else {
@@ -311,6 +382,34 @@ fn a_parameter_that_is_ignored_is_warned_about(#[case] url: &str, #[case] warned
     let warnings = load_variables(&[("DATABASE_URL", url)]).unwrap().warnings;
     let expected = "database.url (environment variable DATABASE_URL): a parameter behind the `?` is unknown, and ignored";
     assert_eq!(warnings, [expected][usize::from(!warned)..]);
+}
+
+#[test]
+fn a_session_may_be_idle_for_no_longer_than_it_lives() {
+    let with = |ttl, idle_ttl| {
+        load_variables(&[
+            ("CLAVIGER_TOKENS__TTL", ttl),
+            ("CLAVIGER_TOKENS__IDLE_TTL", idle_ttl),
+        ])
+    };
+    let tokens = with("2h", "2h").unwrap().config.tokens;
+    assert_eq!(tokens.idle_ttl, Some(Duration::from_hours(2)));
+    let found = problem(with("2h", "2h1s"));
+    assert!(
+        found.starts_with(
+            "tokens.idle_ttl (environment variable CLAVIGER_TOKENS__IDLE_TTL), \
+             tokens.ttl (environment variable CLAVIGER_TOKENS__TTL): "
+        ),
+        "{found}"
+    );
+    // With a Redis the replicas are somebody's business.
+    let loaded = load_variables(&[
+        ("REDIS_URL", "redis://cache"),
+        ("CLAVIGER_TOKENS__WAIT_REPLICAS", "2"),
+    ])
+    .unwrap();
+    assert_eq!(loaded.config.tokens.wait_replicas, 2);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
 #[test]
