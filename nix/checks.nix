@@ -104,6 +104,7 @@ let
       environmentFile = "/run/secrets/claviger.env";
       settings.database.url = "postgres://claviger@db.example.org/claviger";
       settings.tokens.url_file = "/run/secrets/redis-url";
+      settings.clients.gate.secret_file = "/run/secrets/gate";
     })
     (inStore { environmentFile = "${builtins.storeDir}/claviger.env"; })
     (inStore { environmentFile = ./checks.nix; })
@@ -111,6 +112,7 @@ let
     (holdsPassword { database.url = "postgres://claviger:secret@db.example.org/claviger"; })
     (holdsPassword { database.url = "postgres://claviger@db.example.org/claviger?password=secret"; })
     (holdsPassword { tokens.url = "redis://:secret@redis.example.org:6379/0"; })
+    (holdsPassword { clients.gate.secret = "correct horse battery staple"; })
     (holdsPassword { tokens.url = "redis+sentinel://:secret@redis.example.org:26379/main/0"; })
     (case "services.claviger.settings.database names a database" {
       database.createLocally = true;

@@ -16,15 +16,22 @@ let
 
   settingsFile = format.generate "claviger.toml" cfg.settings;
 
+  clients = cfg.settings.clients or { };
+
   # A mistake is found when the machine is built, not when the service starts on it. Secrets are on that machine only:
-  # the check does without the keys that name their files, and has a password of its own where one is asked for.
-  toCheck = lib.mapAttrs (
-    _: section:
-    if lib.isAttrs section then
-      lib.filterAttrs (key: _: !(lib.hasSuffix "_file" key)) section
-    else
-      section
-  ) cfg.settings;
+  # the check does without the keys that name their files, and has a password of its own where one is asked for. A client
+  # is nothing without its secret, so those with a file are left out.
+  toCheck =
+    lib.mapAttrs (
+      _: section:
+      if lib.isAttrs section then
+        lib.filterAttrs (key: _: !(lib.hasSuffix "_file" key)) section
+      else
+        section
+    ) cfg.settings
+    // lib.optionalAttrs (clients != { }) {
+      clients = lib.filterAttrs (_: client: !(client ? secret_file)) clients;
+    };
   checkedFile =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
       pkgs.runCommand "claviger-checked.toml"
@@ -156,7 +163,8 @@ in
         assertion =
           get "bootstrap" "password" == null
           && !(hasPassword (get "database" "url"))
-          && !(hasPassword (get "tokens" "url"));
+          && !(hasPassword (get "tokens" "url"))
+          && lib.all (client: !(client ? secret)) (lib.attrValues clients);
         message = "services.claviger.settings holds a password, and everybody may read it in the Nix store: put it into services.claviger.environmentFile.";
       }
       {

@@ -5,6 +5,7 @@
 //! `docs/configuration.md` all follow from that list. To add a key: a field here and in `Default`, a line there, a rule in
 //! `validate.rs`.
 
+mod clients;
 mod document;
 mod environment;
 mod file;

@@ -3,10 +3,12 @@
 use serde_json::{Map, json};
 use toml::Value;
 
+use super::clients;
 use super::environment::twin;
 use super::report::Origin;
 use super::setting::{FILE_SUFFIX, SETTINGS, Setting};
-use super::{Config, Loaded};
+use super::value::{Kind as _, Secret};
+use super::{Client, Config, Loaded};
 
 /// Width of the comments in the example.
 const WIDTH: usize = 100;
@@ -42,7 +44,27 @@ pub fn example() -> String {
         // No blank after the sign, unlike in prose: what to un-comment can be told from what explains it.
         lines.push(format!("#{name} = {}", literal((setting.get)(&defaults))));
     }
+    example_of_clients(&mut lines);
     lines.join("\n") + "\n"
+}
+
+/// There is no default to stand behind a sign, so this is prose.
+fn example_of_clients(lines: &mut Vec<String>) {
+    lines.push(String::new());
+    comment(lines, clients::MEANING);
+    let variable = clients::VARIABLE;
+    let names = format!("Environment: {variable}, {}", twin(variable));
+    comment(lines, &names);
+    lines.extend(
+        [
+            "#",
+            "#     [clients.gate]",
+            "#     secret = \"...\"",
+            "#     # Or, to read it from a file:",
+            "#     secret_file = \"PATH\"",
+        ]
+        .map(str::to_owned),
+    );
 }
 
 /// All settings as a Markdown table.
@@ -57,16 +79,25 @@ pub fn table() -> String {
             Some(value) => format!("`{value}`"),
             None => "unset".to_owned(),
         };
-        let row = [
+        lines.push(row([
             format!("`{}`", setting.key),
             default,
             meaning(setting),
             variables(setting),
-        ];
-        let cells = row.map(|cell| cell.replace('|', "\\|")).join(" | ");
-        lines.push(format!("| {cells} |"));
+        ]));
     }
+    lines.push(row([
+        format!("`{}`", clients::PATTERN),
+        "none".to_owned(),
+        clients::MEANING.to_owned(),
+        format!("{}, {}", clients::VARIABLE, twin(clients::VARIABLE)),
+    ]));
     lines.join("\n") + "\n"
+}
+
+fn row(cells: [String; 4]) -> String {
+    let cells = cells.map(|cell| cell.replace('|', "\\|")).join(" | ");
+    format!("| {cells} |")
 }
 
 /// The settings in force as TOML, each with its source in a comment. Secrets are masked: of a URL the password is, the host
@@ -82,7 +113,17 @@ pub fn show(loaded: &Loaded) -> String {
             current = section;
         }
         let value = literal((setting.get)(&config));
-        lines.push(format!("{name} = {value} # {}", origin(loaded, setting)));
+        let origin = origin(loaded, setting.key);
+        lines.push(format!("{name} = {value} # {origin}"));
+    }
+    for (name, client) in &config.clients {
+        let value = literal(secret(client));
+        let origin = origin(loaded, &clients::key(name));
+        lines.extend([
+            String::new(),
+            format!("[{}]", clients::section(name)),
+            format!("secret = {value} # {origin}"),
+        ]);
     }
     lines.join("\n") + "\n"
 }
@@ -95,7 +136,7 @@ pub fn show_json(loaded: &Loaded) -> serde_json::Value {
         let (section, name) = setting.section_and_name();
         let entry = json!({
             "value": (setting.get)(&config),
-            "source": origin(loaded, setting).to_string(),
+            "source": origin(loaded, setting.key).to_string(),
         });
         if section.is_empty() {
             root.insert(name.to_owned(), entry);
@@ -106,11 +147,21 @@ pub fn show_json(loaded: &Loaded) -> serde_json::Value {
             }
         }
     }
+    let all = config.clients.iter().map(|(name, client)| {
+        let source = origin(loaded, &clients::key(name)).to_string();
+        let entry = json!({ "secret": { "value": secret(client), "source": source } });
+        (name.clone(), entry)
+    });
+    root.insert(clients::SECTION.to_owned(), all.collect());
     serde_json::Value::Object(root)
 }
 
-fn origin<'a>(loaded: &'a Loaded, setting: &Setting) -> &'a Origin {
-    loaded.origins.get(setting.key).unwrap_or(&Origin::Default)
+fn secret(client: &Client) -> Option<Value> {
+    Secret::render(&client.secret)
+}
+
+fn origin<'a>(loaded: &'a Loaded, key: &str) -> &'a Origin {
+    loaded.origins.get(key).unwrap_or(&Origin::Default)
 }
 
 /// A value as TOML. The empty text is how an optional setting says that it is not set.

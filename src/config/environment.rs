@@ -6,6 +6,7 @@ use std::fmt;
 
 use secrecy::SecretString;
 
+use super::clients;
 use super::report::{Origin, Report};
 use super::setting::{self, FILE_SUFFIX, SETTINGS, VARIABLE_PREFIX};
 
@@ -59,6 +60,12 @@ impl Environment {
         value.filter(|value| !value.is_empty())
     }
 
+    /// The names of the variables that are set and not empty.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let set = self.variables.iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, _)| name.as_str())
+    }
+
     /// The configuration file that the environment names.
     pub(super) fn config_file(&self) -> Option<&str> {
         self.get(CONFIG_VARIABLE)
@@ -87,10 +94,11 @@ impl Environment {
             })
             .chain([CONFIG_VARIABLE.to_owned()])
             .collect();
-        let unknown = self
-            .variables
-            .keys()
-            .filter(|name| name.starts_with(VARIABLE_PREFIX) && !known.contains(*name));
+        let unknown = self.variables.keys().filter(|name| {
+            name.starts_with(VARIABLE_PREFIX)
+                && !known.contains(*name)
+                && clients::of_variable(name).is_none()
+        });
         let (injected, others): (Vec<&String>, Vec<&String>) =
             unknown.partition(|name| is_service_link(name));
         if let Some(first) = injected.first() {
@@ -104,6 +112,9 @@ impl Environment {
             let key = name.trim_start_matches(VARIABLE_PREFIX).to_lowercase();
             let hint = match setting::nearest(&key.replace("__", ".")) {
                 Some(setting) => format!("; did you mean {}?", setting.variable()),
+                None if key.starts_with(clients::SECTION) => {
+                    format!("; expected {}", clients::VARIABLE)
+                }
                 None => String::new(),
             };
             report.warnings.push(format!(

@@ -1,14 +1,15 @@
 //! The TOML file: to a flat list of keys, each with its line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::clients;
 use super::report::{Origin, Report};
-use super::setting::{self, FILE_SUFFIX, SETTINGS};
+use super::setting::{self, FILE_SUFFIX, SETTINGS, Setting};
 use super::value::Raw;
 
 /// What a configuration file says.
@@ -17,6 +18,8 @@ pub(super) struct File {
     path: PathBuf,
     /// By full key, as in `tokens.ttl`. Only keys of settings, and `..._file` twins of secrets.
     entries: BTreeMap<String, Entry>,
+    /// The names below `clients`.
+    clients: BTreeSet<String>,
 }
 
 /// One line of it.
@@ -52,6 +55,11 @@ impl File {
         self.entries.get(key)
     }
 
+    /// The names of the clients that have a section.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &str> {
+        self.clients.iter().map(String::as_str)
+    }
+
     fn walk(&mut self, text: &str, table: &DeTable<'_>, section: &str, report: &mut Report) {
         for (name, value) in table {
             let name_text = name.get_ref();
@@ -62,6 +70,9 @@ impl File {
             };
             let origin = self.origin(Some(line_at(text, name.span().start)));
             match value.get_ref() {
+                DeValue::Table(inner) if key == clients::SECTION => {
+                    self.walk_clients(text, inner, report);
+                }
                 DeValue::Table(inner) if is_section(&key) => self.walk(text, inner, &key, report),
                 _ if is_section(&key) => {
                     let message = format!("`{key}` is a section: expected `[{key}]`");
@@ -82,6 +93,38 @@ impl File {
         }
     }
 
+    /// A name may hold dots, so the depth and not the key tells what a table is.
+    fn walk_clients(&mut self, text: &str, table: &DeTable<'_>, report: &mut Report) {
+        for (name, value) in table {
+            let section = format!("{}.{}", clients::SECTION, name.get_ref());
+            let DeValue::Table(inner) = value.get_ref() else {
+                let origin = self.origin(Some(line_at(text, name.span().start)));
+                let message = format!("`{section}` is a section: expected `[{section}]`");
+                report.reject_source(&origin, &message);
+                continue;
+            };
+            // One problem is enough: a key that is misspelt is not missing as well.
+            if inner.is_empty() || inner.keys().any(|name| clients::is_key(name.get_ref())) {
+                self.clients.insert(name.get_ref().to_string());
+            }
+            for (inner_name, value) in inner {
+                let origin = self.origin(Some(line_at(text, inner_name.span().start)));
+                let key = format!("{section}.{}", inner_name.get_ref());
+                if clients::is_key(inner_name.get_ref()) {
+                    let raw = raw(value.get_ref());
+                    self.entries.insert(key, Entry { raw, origin });
+                } else {
+                    let hint = if value.get_ref().is_table() {
+                        "a name with a dot stands in quotes".to_owned()
+                    } else {
+                        format!("expected `{}`", clients::key(name.get_ref()))
+                    };
+                    report.reject_source(&origin, &format!("`{key}` is no setting; {hint}"));
+                }
+            }
+        }
+    }
+
     fn origin(&self, line: Option<usize>) -> Origin {
         Origin::File {
             path: self.path.clone(),
@@ -97,9 +140,8 @@ fn line_at(text: &str, offset: usize) -> usize {
 }
 
 fn is_section(key: &str) -> bool {
-    SETTINGS
-        .iter()
-        .any(|setting| setting.section_and_name().0 == key)
+    let listed = |setting: &Setting| setting.section_and_name().0 == key;
+    key == clients::SECTION || SETTINGS.iter().any(listed)
 }
 
 fn is_known(key: &str) -> bool {

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use super::clients;
 use super::environment::{Environment, twin};
 use super::file::{Entry, File};
 use super::report::{ConfigError, Origin, Report};
-use super::setting::{FILE_SUFFIX, SETTINGS, Setting};
+use super::setting::{FILE_SUFFIX, SETTINGS};
 use super::url::join;
 use super::validate::validate;
 use super::value::Raw;
@@ -43,7 +44,7 @@ pub struct Loaded {
     /// What an operator should know. One sentence each, without any value.
     pub warnings: Vec<String>,
     /// Where each setting that is not at its default came from, by key.
-    pub origins: BTreeMap<&'static str, Origin>,
+    pub origins: BTreeMap<String, Origin>,
 }
 
 impl Loaded {
@@ -82,15 +83,21 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 
     let mut config = Config::default();
     for setting in SETTINGS {
-        let found = from_environment(setting, environment, &mut report)
-            .or_else(|| from_file(setting, &file, &mut report));
+        let place = Place {
+            key: setting.key,
+            secret: setting.secret,
+        };
+        let ours = Some(setting.variable());
+        let well_known = setting.well_known;
+        let found = find(&place, ours, well_known, environment, &file, &mut report);
         if let Some(Entry { raw, origin }) = found {
             if let Err(expected) = (setting.set)(&mut config, raw) {
                 report.reject(setting.key, &origin, expected);
             }
-            report.origins.insert(setting.key, origin);
+            report.origins.insert(setting.key.to_owned(), origin);
         }
     }
+    config.clients = clients::load(environment, &file, &mut report);
     config.telemetry.otel = environment.otel();
 
     validate(&config, &mut report);
@@ -117,29 +124,39 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     })
 }
 
-/// Our name of the variable wins over the well-known one.
-fn from_environment(
-    setting: &Setting,
+/// What is looked for.
+pub(super) struct Place<'a> {
+    /// The full key.
+    pub(super) key: &'a str,
+    /// Whether it can be read from a file of its own.
+    pub(super) secret: bool,
+}
+
+/// The value that wins: that of our variable, of the well-known one, or of the file.
+pub(super) fn find(
+    place: &Place<'_>,
+    ours: Option<String>,
+    well_known: Option<&str>,
     environment: &Environment,
+    file: &File,
     report: &mut Report,
 ) -> Option<Entry> {
-    let ours = from_variable(setting, &setting.variable(), environment, report);
-    let well_known = setting
-        .well_known
-        .and_then(|name| from_variable(setting, name, environment, report));
+    let ours = ours.and_then(|name| from_variable(place, &name, environment, report));
+    let well_known = well_known.and_then(|name| from_variable(place, name, environment, report));
     if let (Some(ours), Some(other)) = (&ours, &well_known)
         && ours.raw != other.raw
     {
         report.warnings.push(format!(
             "{}: {} differs from {}, which is used",
-            setting.key, other.origin, ours.origin
+            place.key, other.origin, ours.origin
         ));
     }
     ours.or(well_known)
+        .or_else(|| from_file(place, file, report))
 }
 
 fn from_variable(
-    setting: &Setting,
+    place: &Place<'_>,
     name: &str,
     environment: &Environment,
     report: &mut Report,
@@ -151,25 +168,25 @@ fn from_variable(
         })
     };
     let twin = twin(name);
-    let in_file = if setting.secret { entry(&twin) } else { None };
-    either(setting, entry(name), in_file, (name, &twin), report)
+    let in_file = if place.secret { entry(&twin) } else { None };
+    either(place, entry(name), in_file, (name, &twin), report)
 }
 
-fn from_file(setting: &Setting, file: &File, report: &mut Report) -> Option<Entry> {
+fn from_file(place: &Place<'_>, file: &File, report: &mut Report) -> Option<Entry> {
     let copy = |key: &str| {
         file.get(key).map(|entry| Entry {
             raw: entry.raw.clone(),
             origin: entry.origin.clone(),
         })
     };
-    let twin = format!("{}{FILE_SUFFIX}", setting.key);
-    let names = (setting.key, twin.as_str());
-    either(setting, copy(setting.key), copy(&twin), names, report)
+    let twin = format!("{}{FILE_SUFFIX}", place.key);
+    let names = (place.key, twin.as_str());
+    either(place, copy(place.key), copy(&twin), names, report)
 }
 
 /// A value, or the content of the file that is named instead.
 fn either(
-    setting: &Setting,
+    place: &Place<'_>,
     direct: Option<Entry>,
     in_file: Option<Entry>,
     (name, twin): (&str, &str),
@@ -181,7 +198,7 @@ fn either(
     let origin = in_file.origin;
     if direct.is_some() {
         let message = format!("`{name}` and `{twin}` are both set: remove one");
-        report.reject(setting.key, &origin, &message);
+        report.reject(place.key, &origin, &message);
         return None;
     }
     let content = match in_file.raw {
@@ -194,7 +211,7 @@ fn either(
             origin,
         }),
         Err(message) => {
-            report.reject(setting.key, &origin, &message);
+            report.reject(place.key, &origin, &message);
             None
         }
     }

@@ -66,18 +66,18 @@ impl fmt::Display for ConfigError {
 #[derive(Default)]
 pub(super) struct Report {
     /// Of the settings that are not at their default.
-    pub(super) origins: BTreeMap<&'static str, Origin>,
+    pub(super) origins: BTreeMap<String, Origin>,
     pub(super) warnings: Vec<String>,
     problems: Vec<String>,
     /// Keys with a problem. Their fields hold the default, so a rule about them would only confuse.
-    spoilt: BTreeSet<&'static str>,
+    spoilt: BTreeSet<String>,
 }
 
 impl Report {
     /// Something is wrong with the value of a setting.
-    pub(super) fn reject(&mut self, key: &'static str, origin: &Origin, message: &str) {
+    pub(super) fn reject(&mut self, key: &str, origin: &Origin, message: &str) {
         self.problems.push(format!("{key} ({origin}): {message}"));
-        self.spoilt.insert(key);
+        self.spoilt.insert(key.to_owned());
     }
 
     /// Something is wrong that belongs to no setting.
@@ -86,16 +86,16 @@ impl Report {
     }
 
     /// A rule about settings: unless it holds, they are rejected.
-    pub(super) fn require(&mut self, holds: bool, keys: &[&'static str], expected: &str) {
-        if !holds && !keys.iter().any(|key| self.spoilt.contains(key)) {
+    pub(super) fn require(&mut self, holds: bool, keys: &[&str], expected: &str) {
+        if !holds && !keys.iter().any(|key| self.spoilt.contains(*key)) {
             let problem = format!("{}: {expected}", self.name(keys));
             self.problems.push(problem);
-            self.spoilt.extend(keys);
+            self.spoilt.extend(keys.iter().map(|key| (*key).to_owned()));
         }
     }
 
     /// Something is wrong with settings, or without any that would be to blame.
-    pub(super) fn refuse(&mut self, keys: &[&'static str], message: &str) {
+    pub(super) fn refuse(&mut self, keys: &[&str], message: &str) {
         self.problems.push(if keys.is_empty() {
             message.to_owned()
         } else {
@@ -104,8 +104,8 @@ impl Report {
     }
 
     /// A rule that one may break, but should know about.
-    pub(super) fn advise(&mut self, holds: bool, keys: &[&'static str], advice: &str) {
-        if !holds && !keys.iter().any(|key| self.spoilt.contains(key)) {
+    pub(super) fn advise(&mut self, holds: bool, keys: &[&str], advice: &str) {
+        if !holds && !keys.iter().any(|key| self.spoilt.contains(*key)) {
             let warning = format!("{}: {advice}", self.name(keys));
             self.warnings.push(warning);
         }
@@ -121,9 +121,9 @@ impl Report {
         }
     }
 
-    fn name(&self, keys: &[&'static str]) -> String {
-        let name = |key: &&'static str| {
-            let origin = self.origins.get(key).unwrap_or(&Origin::Default);
+    fn name(&self, keys: &[&str]) -> String {
+        let name = |key: &&str| {
+            let origin = self.origins.get(*key).unwrap_or(&Origin::Default);
             format!("{key} ({origin})")
         };
         keys.iter().map(name).collect::<Vec<_>>().join(", ")

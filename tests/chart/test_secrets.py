@@ -43,6 +43,8 @@ def server(objects):
                 "database-password": ("login-db", "pass"),
                 "tokens-username": ("login-redis", "redis-user"),
                 "tokens-password": ("login-redis", "redis-pass"),
+                "clients-gate-secret": ("login-clients", "gate"),
+                "clients-api.orders-secret": ("login-clients", "api.orders"),
             },
         ),
         ("redis-without-password", {"database-url": ("claviger-database", "url")}),
@@ -67,7 +69,7 @@ def test_secrets_are_files_that_variables_name(file, expected):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_only_the_service_is_given_redis_and_the_first_password(file):
+def test_only_the_service_is_given_more_than_the_database(file):
     for name, _, spec in pod_specs(render(file)):
         paths = set(secret_files(spec))
         if not name.startswith("Deployment"):
@@ -77,7 +79,8 @@ def test_only_the_service_is_given_redis_and_the_first_password(file):
         assert volume["projected"]["defaultMode"] in (0o440, 440)
         for each in containers(spec):
             if each["name"] == "migrate":
-                assert not any("TOKENS" in key or "BOOTSTRAP" in key or "OTEL" in key for key in variables(each))
+                others = "TOKENS", "BOOTSTRAP", "CLIENTS", "OTEL"
+                assert not any(other in key for other in others for key in variables(each))
 
 
 def test_parts_go_with_a_url_without_password():

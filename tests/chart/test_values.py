@@ -136,10 +136,20 @@ REFUSED = {
         "database.parameters: user and password are secret",
     ),
     "an unknown section, in toml": ({"config": "[pasword]\nworkers = 1"}, "config.pasword: there is no such section"),
-    "a section below another": (
-        {"config": '[clients.gate]\nsecret = "x"'},
-        "config.clients: there is no such section; there are server, database",
+    "an unknown section below another, in toml": (
+        {"config": '[client.gate]\nsecret = "x"'},
+        "config.client: there is no such section; there are server, database",
     ),
+    "secrets of clients": (
+        {"config": {"clients": {"gate": {"secret": "x"}}}},
+        "config.clients: the secrets of clients do not belong here; use the values clients.existingSecret and clients.names",
+    ),
+    "secrets of clients, in toml": (
+        {"config": '[clients.gate]\nsecret = "x"'},
+        "config.clients: the secrets of clients do not belong here",
+    ),
+    "clients without their secrets": ({"clients": {"names": ["gate"]}}, "clients.existingSecret: name the Secret"),
+    "secrets of nobody": ({"clients": {"existingSecret": "clients"}}, "clients.names: name the clients"),
     "a section without keys": ({"config": "password = 3"}, "config.password: this is a section, and has to hold keys"),
     "migrations of its own": (
         {"config": {"database": {"migrate": "auto"}}},
@@ -241,6 +251,8 @@ MALFORMED = {
     "no memory limit": ({"resources": {"limits": {"memory": None}}}, "/resources/limits': missing property 'memory'"),
     "no request": ({"resources": {"requests": None}}, "/resources': missing property 'requests'"),
     "memory in words": ({"resources": {"limits": {"memory": "1 GB"}}}, "/resources/limits/memory': '1 GB' does not match"),
+    "a client that the service would not take": ({"clients": {"names": ["Gate"]}}, "/clients/names/0': 'Gate' does not match"),
+    "a client twice": ({"clients": {"names": ["a", "a"]}}, "/clients/names': items at 0 and 1 are equal"),
     "a port beyond the last": ({"service": {"port": 65536}}, "/service/port': maximum: got 65,536, want 65,535"),
     "a duration without unit": ({"config": {"tokens": {"ttl": "12"}}}, "/config/tokens/ttl': '12' does not match pattern"),
     "an unknown key of the configuration": (
@@ -297,6 +309,9 @@ def service_keys():
 def test_the_schema_knows_the_keys_of_the_service_and_no_others():
     known = set()
     for key, schema in SCHEMA["properties"]["config"]["properties"].items():
+        # Who writes it chooses its keys, and it is refused with the names of the values to use instead.
+        if key == "clients":
+            continue
         known |= {(key, inner) for inner in schema["properties"]} if "properties" in schema else {(None, key)}
     assert known == set(service_keys())
 

@@ -1,5 +1,6 @@
 //! The configuration: sources and who wins, what is refused and how that is said, what is shown.
 
+mod clients;
 mod credentials;
 mod documents;
 mod file;
@@ -116,8 +117,13 @@ fn dump(config: &Config) -> String {
         &config.bootstrap.password,
     ]
     .map(|secret| secret.as_ref().map(ExposeSecret::expose_secret));
+    let clients: Vec<&str> = config
+        .clients
+        .values()
+        .map(|client| client.secret.expose_secret())
+        .collect();
     format!(
-        "{config:?} {:?} {:?} {optional:?}",
+        "{config:?} {:?} {:?} {optional:?} {clients:?}",
         config.database.url.expose_secret(),
         config.tokens.url.expose_secret(),
     )

@@ -54,7 +54,14 @@ Helm may hold as floating-point ones. */}}
 {{- define "claviger.secretFiles" -}}
 {{- $root := index . 0 -}}
 {{- $files := list -}}
-{{- range $section := without (index . 1) "otlp" -}}
+{{- range $name := ternary $root.Values.clients.names list (has "clients" (index . 1)) -}}
+{{- $files = append $files (dict
+    "secret" $root.Values.clients.existingSecret
+    "key" $name
+    "path" (printf "clients-%s-secret" $name)
+    "variable" (printf "CLAVIGER_CLIENTS__%s__SECRET_FILE" (upper $name))) -}}
+{{- end -}}
+{{- range $section := without (index . 1) "otlp" "clients" -}}
 {{- $values := index $root.Values $section -}}
 {{- $parts := list "username" "password" -}}
 {{- if and (ne $section "bootstrap") (not $values.host) }}{{ $parts = list "url" }}{{ end -}}

@@ -30,7 +30,7 @@ priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
-{{/* The start of every container: root, name, arguments, what it is given (database, tokens, bootstrap, otlp). */}}
+{{/* The start of every container: root, name, arguments, what it is given (database, tokens, bootstrap, clients, otlp). */}}
 {{- define "claviger.container" -}}
 {{- $root := index . 0 -}}
 name: {{ index . 1 }}

@@ -33,6 +33,13 @@ only a configuration that can't be read ends the search. */}}
 {{- end -}}
 {{- end -}}
 
+{{- if and $values.clients.names (not $values.clients.existingSecret) -}}
+{{- $wrong = append $wrong "clients.existingSecret: name the Secret that has the names in clients.names as its keys" -}}
+{{- end -}}
+{{- if and $values.clients.existingSecret (not $values.clients.names) -}}
+{{- $wrong = append $wrong "clients.names: name the clients, which are the keys of the Secret of clients.existingSecret" -}}
+{{- end -}}
+
 {{- $config := $values.config -}}
 {{- if kindIs "string" $config -}}
 {{- $config = fromToml $config -}}
@@ -40,7 +47,9 @@ only a configuration that can't be read ends the search. */}}
 {{- end -}}
 {{- $sections := list "server" "database" "tokens" "password" "limits" "bootstrap" "telemetry" -}}
 {{- range $section, $keys := $config -}}
-{{- if and (ne $section "mode") (not (has $section $sections)) -}}
+{{- if eq $section "clients" -}}
+{{- $wrong = append $wrong "config.clients: the secrets of clients do not belong here; use the values clients.existingSecret and clients.names" -}}
+{{- else if and (ne $section "mode") (not (has $section $sections)) -}}
 {{- $wrong = append $wrong (printf "config.%s: there is no such section; there are %s" $section (join ", " $sections)) -}}
 {{- else if and (ne $section "mode") (not (kindIs "map" $keys)) -}}
 {{- fail (printf "\n\nclaviger: config.%s: this is a section, and has to hold keys" $section) -}}
@@ -69,7 +78,7 @@ only a configuration that can't be read ends the search. */}}
     "bootstrap.username" "bootstrap.username"
     "bootstrap.password" "bootstrap.existingSecret"
     "bootstrap.password_file" "bootstrap.existingSecret" -}}
-{{- range $section, $keys := $config -}}
+{{- range $section, $keys := omit $config "clients" -}}
 {{- if kindIs "map" $keys -}}
 {{- range $key, $value := $keys -}}
 {{- if or (kindIs "map" $value) (and (kindIs "float64" $value) (ne (toString $value) (toString (floor $value)))) -}}
@@ -142,13 +151,13 @@ only a configuration that can't be read ends the search. */}}
 {{- if eq $values.migrations.mode "hook" -}}
 {{- $wrong = append $wrong "externalSecrets.enabled: the Job of migrations.mode=hook would wait for a Secret that is made after it; set migrations.mode to initContainer" -}}
 {{- end -}}
-{{- if not (or $values.externalSecrets.database $values.externalSecrets.tokens $values.externalSecrets.bootstrap) -}}
-{{- $wrong = append $wrong "externalSecrets: name at least one key of database, tokens and bootstrap" -}}
+{{- if not (or $values.externalSecrets.database $values.externalSecrets.tokens $values.externalSecrets.bootstrap $values.externalSecrets.clients) -}}
+{{- $wrong = append $wrong "externalSecrets: name at least one key of database, tokens, bootstrap and clients" -}}
 {{- end -}}
 {{- if not $values.externalSecrets.storeRef.name -}}
 {{- $wrong = append $wrong "externalSecrets.storeRef.name: name the store" -}}
 {{- end -}}
-{{- range $section := list "database" "tokens" "bootstrap" -}}
+{{- range $section := list "database" "tokens" "bootstrap" "clients" -}}
 {{- if and (index $values.externalSecrets $section) (not (index $values $section).existingSecret) -}}
 {{- $wrong = append $wrong (printf "%s.existingSecret: name the Secret that externalSecrets.%s is written to" $section $section) -}}
 {{- end -}}
