@@ -4,7 +4,7 @@
 //! base_path::rewrite      the path that the routes know
 //! └ observe::observe      id, span, time-out, panic, metrics, access log
 //!   └ Router
-//!     └ handler           its signature says what it needs: Credentials, Bearer
+//!     └ handler           its signature says what it needs: Credentials, Bearer, RegisteredClient
 //! ```
 
 mod base_path;
@@ -225,19 +225,30 @@ fn routes() -> OpenApiRouter<AppState> {
     ),
     // Relative to the document, so that it holds behind any prefix.
     servers((url = ".")),
-    modifiers(&BearerScheme),
+    modifiers(&Schemes),
 )]
 struct Document;
 
-struct BearerScheme;
+struct Schemes;
 
-impl utoipa::Modify for BearerScheme {
+impl utoipa::Modify for Schemes {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let mut scheme = Http::new(HttpAuthScheme::Bearer);
-        scheme.description = Some("The `access_token` of a login.".to_owned());
-        openapi
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let components = openapi.components.get_or_insert_default();
+        for (name, scheme, description) in [
+            (
+                "bearer",
+                HttpAuthScheme::Bearer,
+                "The `access_token` of a login.",
+            ),
+            (
+                "client",
+                HttpAuthScheme::Basic,
+                "Name and secret of a registered client (`clients.NAME.secret`).",
+            ),
+        ] {
+            let mut scheme = Http::new(scheme);
+            scheme.description = Some(description.to_owned());
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
     }
 }

@@ -26,6 +26,8 @@ pub enum ApiError {
     MissingToken,
     /// The token is malformed, unknown, expired or revoked.
     InvalidToken,
+    /// No registered client, or not its secret.
+    InvalidClient,
     /// A form that a browser sent from another site.
     CrossSite,
     /// No such route.
@@ -36,6 +38,8 @@ pub enum ApiError {
     PayloadTooLarge,
     /// The body is neither JSON nor a form.
     UnsupportedMediaType,
+    /// The body is no form, where nothing else is taken.
+    NotAForm,
     /// The body can't be parsed; the text says why without quoting it.
     MalformedBody(String),
     /// The body was parsed, but fields are missing or wrong.
@@ -89,10 +93,10 @@ pub struct Problem {
     /// The wrong fields, for `invalid-input`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    /// RFC 6749, section 5.2; on form-encoded logins.
+    /// RFC 6749, section 5.2; on form-encoded logins and below `/v1.0/token/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
-    /// RFC 6749, section 5.2; on form-encoded logins.
+    /// RFC 6749, section 5.2; on form-encoded logins and below `/v1.0/token/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error_description: Option<String>,
 }
@@ -104,11 +108,12 @@ impl ApiError {
             Self::InvalidCredentials => "invalid-credentials",
             Self::MissingToken => "missing-token",
             Self::InvalidToken => "invalid-token",
+            Self::InvalidClient => "invalid-client",
             Self::CrossSite => "forbidden",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PayloadTooLarge => "payload-too-large",
-            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::UnsupportedMediaType | Self::NotAForm => "unsupported-media-type",
             Self::MalformedBody(_) => "malformed-body",
             Self::InvalidInput(_) | Self::UnsupportedGrantType => "invalid-input",
             Self::RequestTimeout => "request-timeout",
@@ -121,14 +126,15 @@ impl ApiError {
     /// The status code.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::InvalidCredentials | Self::MissingToken | Self::InvalidToken => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::InvalidCredentials
+            | Self::MissingToken
+            | Self::InvalidToken
+            | Self::InvalidClient => StatusCode::UNAUTHORIZED,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType | Self::NotAForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MalformedBody(_) => StatusCode::BAD_REQUEST,
             Self::InvalidInput(_) | Self::UnsupportedGrantType => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -144,11 +150,12 @@ impl ApiError {
             Self::InvalidCredentials => "Invalid credentials",
             Self::MissingToken => "Token missing",
             Self::InvalidToken => "Token invalid",
+            Self::InvalidClient => "Client invalid",
             Self::CrossSite => "Forbidden",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::PayloadTooLarge => "Body too large",
-            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::UnsupportedMediaType | Self::NotAForm => "Unsupported media type",
             Self::MalformedBody(_) => "Malformed body",
             Self::InvalidInput(_) | Self::UnsupportedGrantType => "Invalid input",
             Self::RequestTimeout => "Request timed out",
@@ -163,6 +170,9 @@ impl ApiError {
             Self::InvalidCredentials => "The username or the password is wrong.".to_owned(),
             Self::MissingToken => "Send the token as 'Authorization: Bearer <token>'.".to_owned(),
             Self::InvalidToken => "The token is malformed, unknown, expired or revoked.".to_owned(),
+            Self::InvalidClient => {
+                "Send the name and the secret of a registered client by HTTP Basic, in one header.".to_owned()
+            }
             Self::CrossSite => "A form login must come from the same site.".to_owned(),
             Self::NotFound => "There is no such resource.".to_owned(),
             Self::MethodNotAllowed => "The resource does not know this method; see the header Allow.".to_owned(),
@@ -170,6 +180,7 @@ impl ApiError {
             Self::UnsupportedMediaType => {
                 "Send application/json or application/x-www-form-urlencoded.".to_owned()
             }
+            Self::NotAForm => "Send application/x-www-form-urlencoded.".to_owned(),
             Self::MalformedBody(reason) => reason.clone(),
             Self::InvalidInput(_) => "Some fields are missing or wrong; see errors.".to_owned(),
             Self::UnsupportedGrantType => "grant_type, if sent, must be 'password'.".to_owned(),
@@ -201,6 +212,7 @@ impl ApiError {
     fn oauth(&self) -> &'static str {
         match self {
             Self::InvalidCredentials => "invalid_grant",
+            Self::InvalidClient => "invalid_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::Overloaded { .. } | Self::DependencyUnavailable => "temporarily_unavailable",
             Self::Internal => "server_error",
@@ -253,6 +265,12 @@ pub(crate) fn render(mut response: Response, request_id: &str, speaks_oauth: boo
             headers.insert(
                 WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer error=\"invalid_token\""),
+            );
+        }
+        ApiError::InvalidClient => {
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"claviger\""),
             );
         }
         _ => {}

@@ -1,15 +1,19 @@
 //! What handlers ask for in their signature: asking is the check.
 
 mod client;
+mod client_credentials;
 mod credentials;
+mod token_form;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 pub use self::client::{Client, ClientAddress};
+pub use self::client_credentials::RegisteredClient;
 pub use self::credentials::Credentials;
 pub(super) use self::credentials::Encoding;
+pub use self::token_form::TokenForm;
 use super::error::ApiError;
 use crate::auth::token::Token;
 

@@ -24,7 +24,7 @@ use tracing::{Instrument, Span, field};
 use super::AppState;
 use super::error::{self, ApiError};
 use super::extract::{ClientAddress, Encoding};
-use super::request_id;
+use super::{request_id, v1_0};
 use crate::telemetry;
 
 /// The status of what was never answered, as nginx has it: the client left first, or the shutdown did not wait for it.
@@ -33,6 +33,10 @@ const UNANSWERED: u16 = 499;
 /// In the extensions of a response: whom it speaks of, for the access log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UserId(pub(super) i64);
+
+/// In the extensions of a response: the registered client that asked, for the access log.
+#[derive(Clone, Debug)]
+pub(super) struct ClientName(pub(super) String);
 
 /// Lets `router` answer a request, and observes it.
 ///
@@ -45,7 +49,8 @@ pub(super) fn observe(
     mut router: Router,
 ) -> impl Future<Output = Response> + Send {
     let id = request_id::of(request.headers());
-    let speaks_oauth = Encoding::of(request.headers()) == Some(Encoding::Form);
+    let speaks_oauth = Encoding::of(request.headers()) == Some(Encoding::Form)
+        || v1_0::speaks_oauth(request.uri().path());
     let observation = Observation::begin(state, route, &id, &request);
     let (request, arrived) = watch_body(request);
     let handler = router.call(request);
@@ -91,13 +96,15 @@ impl Observation {
 
     fn end(mut self, response: &mut Response) {
         let user_id = response.extensions_mut().remove::<UserId>();
+        let client_name = response.extensions_mut().remove::<ClientName>();
         self.tell(
             response.status().as_u16(),
             user_id.map(|UserId(user_id)| user_id),
+            client_name.as_ref().map(|ClientName(name)| name.as_str()),
         );
     }
 
-    fn tell(&mut self, status: u16, user_id: Option<i64>) {
+    fn tell(&mut self, status: u16, user_id: Option<i64>, client_name: Option<&str>) {
         self.ended = true;
         let elapsed = self.started.elapsed();
         let metrics = self.state.metrics();
@@ -118,6 +125,7 @@ impl Observation {
             duration_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3,
             user_id,
             client = self.client.map(field::display),
+            client_name,
         );
     }
 }
@@ -125,7 +133,7 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         if !self.ended {
-            self.tell(UNANSWERED, None);
+            self.tell(UNANSWERED, None, None);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each handler names its whole path: routers that are nested cut it anew for every request.
 
+mod token;
 mod user;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -9,5 +10,12 @@ use utoipa_axum::router::OpenApiRouter;
 use super::AppState;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(user::router())
+    OpenApiRouter::new()
+        .merge(user::router())
+        .merge(token::router())
+}
+
+/// Whether it is a machine that speaks OAuth who sends something to this path, also if there is nothing.
+pub(super) fn speaks_oauth(path: &str) -> bool {
+    path.starts_with(token::PREFIX)
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use claviger::auth::token::Token;
 use claviger::store::users::NewUser;
 use rstest::rstest;
@@ -83,6 +85,52 @@ async fn each_request_leaves_one_event(
             expected["user_id"] = user.clone();
         }
         assert_eq!(event, expected);
+    }
+}
+
+/// The form of a client, to be sent to one of the routes below `/v1.0/token`.
+fn to_token_route(route: &str, secret: &str, form: &str) -> String {
+    let basic = STANDARD.encode(format!("gate:{secret}"));
+    let header = format!("authorization: Basic {basic}\r\n");
+    post(&header, FORM, form).replacen("/v1.0/user/auth", &format!("/v1.0/token/{route}"), 1)
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_event_of_a_machine_names_it(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let mut deployment = Deployment::new(backend).await;
+    let secret = "s3cret-of-a-machine!";
+    deployment.set("CLAVIGER_CLIENTS__GATE__SECRET", secret);
+    deployment.user("alice");
+    let mut service = deployment.start();
+    let (answer, event) = logged(&mut service, &post_login("alice")).await;
+    assert_eq!(event.get("client_name"), None);
+    let form = format!("token={}", answer.token());
+    let user = answer.json()["user_id"].clone();
+    for (route, secret, form, status, name, user) in [
+        (
+            "introspect",
+            secret,
+            form.as_str(),
+            200,
+            Some("gate"),
+            Some(&user),
+        ),
+        ("introspect", secret, "", 422, Some("gate"), None),
+        ("introspect", secret, "token=x", 200, Some("gate"), None),
+        ("revoke", secret, &form, 200, Some("gate"), None),
+        ("revoke", secret, &form, 200, Some("gate"), None),
+        // Whoever can't prove the name hasn't got it.
+        ("revoke", "s3cret-of-a-machine?", &form, 401, None, None),
+    ] {
+        let request = to_token_route(route, secret, form);
+        let (answer, event) = logged(&mut service, &request).await;
+        assert_eq!(answer.status, status, "{event}");
+        assert_eq!(event["route"], format!("/v1.0/token/{route}"));
+        assert_eq!(event.get("client_name").and_then(Value::as_str), name);
+        assert_eq!(event.get("user_id"), user);
     }
 }
 
@@ -317,6 +365,26 @@ impl Prying {
         answer.problem(404, "not-found");
     }
 
+    async fn clients(&mut self) {
+        let token = self.token(&post_login("alice")).await;
+        let (known, wrong) = ("s3cret-of-a-machine!", "s3cret-of-a-machine?");
+        for secret in [known, wrong] {
+            let basic = STANDARD.encode(format!("gate:{secret}"));
+            self.secrets.push(basic);
+            for route in ["introspect", "revoke", "s3cret"] {
+                for form in [
+                    "token=s3cret&s3cret=s3cret",
+                    "s3cret",
+                    "token=s3cret%ff",
+                    "token=s3cret&token=s3cret",
+                    &format!("token={token}&token_type_hint=s3cret"),
+                ] {
+                    self.send(&to_token_route(route, secret, form)).await;
+                }
+            }
+        }
+    }
+
     /// Ends the service and asserts that nothing came out.
     async fn end(mut self) -> Vec<String> {
         self.answers += &self.service.ops("/readyz").await.text();
@@ -371,6 +439,7 @@ async fn no_secret_comes_out_at_any_level(
         "CLAVIGER_BOOTSTRAP__PASSWORD",
         "s3cret-of-the-first-administrator",
     );
+    deployment.set("CLAVIGER_CLIENTS__GATE__SECRET", "s3cret-of-a-machine!");
     // The hash of another cost is replaced at the first login.
     deployment.set("CLAVIGER_PASSWORD__ITERATIONS", "2");
     deployment.user("alice");
@@ -401,6 +470,7 @@ async fn no_secret_comes_out_at_any_level(
     };
     prying.logins().await;
     prying.tokens().await;
+    prying.clients().await;
     if let Some((database, tokens)) = &breakable {
         database.cut();
         let answer = prying.send(&post_login("alice")).await;
@@ -411,6 +481,12 @@ async fn no_secret_comes_out_at_any_level(
             post_login("alice"),
             with_token("GET", &token),
             with_token("DELETE", &token),
+            to_token_route(
+                "introspect",
+                "s3cret-of-a-machine!",
+                &format!("token={token}"),
+            ),
+            to_token_route("revoke", "s3cret-of-a-machine!", &format!("token={token}")),
         ] {
             prying
                 .send(&request)

@@ -79,6 +79,8 @@ async fn another_base_path_or_none() {
 
 #[rstest]
 #[case("/v1.0/user/auth", "DELETE,GET,HEAD,POST")]
+#[case("/v1.0/token/introspect", "POST")]
+#[case("/v1.0/token/revoke", "POST")]
 #[case("/", "GET,HEAD")]
 #[case("/openapi.json", "GET,HEAD")]
 #[tokio::test]

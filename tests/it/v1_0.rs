@@ -1,3 +1,4 @@
 //! The API, version 1.0.
 
+mod token;
 mod user_auth;

@@ -96,7 +96,7 @@ fn is_cross_site(headers: &HeaderMap, uri: &Uri) -> bool {
 
 /// Reads the body, of which at most `limit` bytes are taken. The time that this may take is bounded by the layer that
 /// bounds the whole request.
-async fn read(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+pub(super) async fn read(mut body: Body, limit: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
         return Err(ApiError::PayloadTooLarge);
@@ -159,7 +159,7 @@ fn from_form(bytes: &[u8]) -> Result<Credentials, ApiError> {
 }
 
 /// Decodes a name or value of a form, strictly: replacing what is no UTF-8 would check another password than was sent.
-fn decode(text: &str) -> Result<String, ApiError> {
+pub(super) fn decode(text: &str) -> Result<String, ApiError> {
     let spaced = Zeroizing::new(text.replace('+', " "));
     match percent_decode_str(&spaced).decode_utf8() {
         Ok(decoded) => Ok(decoded.into_owned()),
@@ -167,7 +167,7 @@ fn decode(text: &str) -> Result<String, ApiError> {
     }
 }
 
-fn malformed(reason: &str) -> ApiError {
+pub(super) fn malformed(reason: &str) -> ApiError {
     ApiError::MalformedBody(reason.to_owned())
 }
 
@@ -179,20 +179,20 @@ struct Fields {
 }
 
 #[derive(Default)]
-enum Field {
+pub(super) enum Field {
     #[default]
     Missing,
     Once(Value),
     Twice,
 }
 
-enum Value {
+pub(super) enum Value {
     Text(Zeroizing<String>),
     NoText,
 }
 
 impl Field {
-    fn set(&mut self, value: Value) {
+    pub(super) fn set(&mut self, value: Value) {
         *self = match self {
             Self::Missing => Self::Once(value),
             // Which of the two counts is a matter of taste, and two programs that differ in it are an attack.
@@ -200,7 +200,11 @@ impl Field {
         };
     }
 
-    fn check(self, field: &'static str, errors: &mut Vec<FieldError>) -> Zeroizing<String> {
+    pub(super) fn check(
+        self,
+        field: &'static str,
+        errors: &mut Vec<FieldError>,
+    ) -> Zeroizing<String> {
         let message = match self {
             Self::Once(Value::Text(text)) => return text,
             Self::Once(Value::NoText) => "must be a string",

@@ -1,0 +1,43 @@
+//! The body of a question about a token: a form (RFC 7662, section 2.1; RFC 7009, section 2.1).
+
+use axum::extract::{FromRequest, Request};
+use zeroize::Zeroizing;
+
+use super::Encoding;
+use super::credentials::{Field, Value, decode, malformed, read};
+use crate::api::AppState;
+use crate::api::error::ApiError;
+
+/// The token that a client asks about, as it was sent. `token_type_hint` and what else there is are ignored: there is one kind of
+/// token only.
+pub struct TokenForm {
+    /// Of whatever form.
+    pub token: Zeroizing<String>,
+}
+
+impl FromRequest<AppState> for TokenForm {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Self::Rejection> {
+        let (parts, body) = request.into_parts();
+        if Encoding::of(&parts.headers) != Some(Encoding::Form) {
+            return Err(ApiError::NotAForm);
+        }
+        let bytes = read(body, state.config().server.body_limit).await?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| malformed("The body is not UTF-8."))?;
+        let mut token = Field::default();
+        for pair in text.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if decode(name)? == "token" {
+                token.set(Value::Text(Zeroizing::new(decode(value)?)));
+            }
+        }
+        let mut errors = Vec::new();
+        let token = token.check("token", &mut errors);
+        if errors.is_empty() {
+            Ok(Self { token })
+        } else {
+            Err(ApiError::InvalidInput(errors))
+        }
+    }
+}
