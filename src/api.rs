@@ -8,6 +8,7 @@
 //! ```
 
 mod base_path;
+mod dialect;
 mod docs;
 pub mod error;
 pub mod extract;

@@ -1,4 +1,4 @@
-//! Every refusal of the API: RFC 9457 problem documents. The only file that names a status for an error.
+//! Every refusal of the API: RFC 9457 problem documents, or for gateways a bare head. The only file that names a status for an error.
 //!
 //! An [`ApiError`] does not render itself: it travels in the response's extensions until [`render`] writes the body, since
 //! only `observe`, around all handlers, knows the request's id.
@@ -7,11 +7,13 @@ use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
+
+use super::dialect::Dialect;
 
 /// The wait that is suggested while a dependency is away, in seconds. It is looked at once a second, so 1 would be too
 /// eager for a herd and much more would keep people waiting after it is back.
@@ -230,6 +232,33 @@ impl ApiError {
             _ => None,
         }
     }
+
+    /// Puts what a program reads of the error into the head of its answer.
+    fn put_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            // RFC 6750, section 3.1: no error code when the client sent no credentials.
+            Self::InvalidCredentials | Self::MissingToken => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::InvalidToken => {
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer error=\"invalid_token\""),
+                );
+            }
+            Self::InvalidClient => {
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Basic realm=\"claviger\""),
+                );
+            }
+            _ => {}
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
 }
 
 impl IntoResponse for ApiError {
@@ -240,11 +269,15 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Writes the problem document of a response that carries an [`ApiError`]; leaves any other as it is.
+/// Writes the failure of a response that carries an [`ApiError`], in the words of `dialect`; leaves any other as it is.
 ///
-/// To a client that `speaks_oauth` it also says what RFC 6749 has a word for.
-pub(crate) fn render(mut response: Response, request_id: &str, speaks_oauth: bool) -> Response {
-    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+/// Where that is [`Dialect::Bare`], every response becomes one of those that a gateway understands.
+pub(crate) fn render(mut response: Response, request_id: &str, dialect: Dialect) -> Response {
+    let error = response.extensions_mut().remove::<ApiError>();
+    if dialect == Dialect::Bare {
+        return bare(response, error);
+    }
+    let Some(error) = error else {
         return response;
     };
 
@@ -255,30 +288,9 @@ pub(crate) fn render(mut response: Response, request_id: &str, speaks_oauth: boo
         CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),
     );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match &error {
-        // RFC 6750, section 3.1: no error code when the client sent no credentials.
-        ApiError::InvalidCredentials | ApiError::MissingToken => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        ApiError::InvalidToken => {
-            headers.insert(
-                WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer error=\"invalid_token\""),
-            );
-        }
-        ApiError::InvalidClient => {
-            headers.insert(
-                WWW_AUTHENTICATE,
-                HeaderValue::from_static("Basic realm=\"claviger\""),
-            );
-        }
-        _ => {}
-    }
-    if let Some(seconds) = error.retry_after() {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
+    error.put_headers(headers);
 
+    let speaks_oauth = dialect == Dialect::OAuth;
     let problem = Problem {
         kind: format!("urn:claviger:error:{}", error.code()),
         title: error.title(),
@@ -294,6 +306,27 @@ pub(crate) fn render(mut response: Response, request_id: &str, speaks_oauth: boo
         Ok(document) => Body::from(document),
         Err(_) => Body::empty(),
     };
+    response
+}
+
+/// 200, 401 or 503, without a body. nginx makes a 500 of any other status, and closes its connection to the service after an
+/// answer that has a body.
+fn bare(mut response: Response, error: Option<ApiError>) -> Response {
+    if error.is_some() || response.status() != StatusCode::OK {
+        // What went wrong here says nothing of the token: nobody may be told that he is not logged in.
+        let error = error
+            .filter(|error| {
+                error.status() == StatusCode::UNAUTHORIZED || error.retry_after().is_some()
+            })
+            .unwrap_or(ApiError::DependencyUnavailable);
+        response = error.status().into_response();
+        error.put_headers(response.headers_mut());
+    }
+    *response.body_mut() = Body::empty();
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_TYPE);
+    // Said in any case, since the server would leave it out in the answer to HEAD.
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
 
@@ -317,5 +350,51 @@ mod tests {
             Some(DEPENDENCY_RETRY_AFTER)
         );
         assert_eq!(ApiError::InvalidCredentials.retry_after(), None);
+    }
+
+    #[test]
+    fn a_gateway_is_told_nothing_but_what_it_understands() {
+        let failures = [
+            (ApiError::MissingToken, 401),
+            (ApiError::InvalidToken, 401),
+            (ApiError::DependencyUnavailable, 503),
+            (
+                ApiError::Overloaded {
+                    retry_after: Duration::from_secs(7),
+                },
+                503,
+            ),
+            (ApiError::Internal, 503),
+            (ApiError::RequestTimeout, 503),
+            (ApiError::NotFound, 503),
+            (ApiError::MethodNotAllowed, 503),
+            (ApiError::PayloadTooLarge, 503),
+            (ApiError::MalformedBody(String::new()), 503),
+        ];
+        for (error, status) in failures {
+            let mut response = error.clone().into_response();
+            response
+                .headers_mut()
+                .insert("x-user-id", HeaderValue::from(1));
+            let response = render(response, "id", Dialect::Bare);
+            assert_eq!(response.status(), status, "{error:?}");
+            let headers = response.headers();
+            assert_eq!(headers[CONTENT_LENGTH], "0");
+            assert_eq!(headers[CACHE_CONTROL], "no-store");
+            assert_eq!(headers.contains_key(WWW_AUTHENTICATE), status == 401);
+            assert_eq!(headers.contains_key(RETRY_AFTER), status == 503);
+            assert!(!headers.contains_key("x-user-id"), "{error:?}");
+        }
+        // What no handler of ours would answer.
+        for status in [204, 301, 400, 403, 500] {
+            let response = (StatusCode::from_u16(status).unwrap(), "text").into_response();
+            let response = render(response, "id", Dialect::Bare);
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()[CONTENT_LENGTH], "0");
+        }
+        let response = render("text".into_response(), "id", Dialect::Bare);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[CONTENT_LENGTH], "0");
+        assert!(!response.headers().contains_key(CONTENT_TYPE));
     }
 }

@@ -22,9 +22,10 @@ use tower::Service;
 use tracing::{Instrument, Span, field};
 
 use super::AppState;
+use super::dialect::Dialect;
 use super::error::{self, ApiError};
-use super::extract::{ClientAddress, Encoding};
-use super::{request_id, v1_0};
+use super::extract::ClientAddress;
+use super::request_id;
 use crate::telemetry;
 
 /// The status of what was never answered, as nginx has it: the client left first, or the shutdown did not wait for it.
@@ -49,8 +50,7 @@ pub(super) fn observe(
     mut router: Router,
 ) -> impl Future<Output = Response> + Send {
     let id = request_id::of(request.headers());
-    let speaks_oauth = Encoding::of(request.headers()) == Some(Encoding::Form)
-        || v1_0::speaks_oauth(request.uri().path());
+    let dialect = Dialect::of(request.uri().path(), request.headers());
     let observation = Observation::begin(state, route, &id, &request);
     let (request, arrived) = watch_body(request);
     let handler = router.call(request);
@@ -61,7 +61,7 @@ pub(super) fn observe(
         let answer = answer(&observation.state, handler, arrived);
         let response = answer.instrument(span).await;
         let request_id = id.to_str().unwrap_or_default();
-        let mut response = error::render(response, request_id, speaks_oauth);
+        let mut response = error::render(response, request_id, dialect);
         observation.end(&mut response);
         response.headers_mut().insert(request_id::HEADER, id);
         response
@@ -170,7 +170,7 @@ pub(super) async fn identify(request: Request, next: Next) -> Response {
     let mut response = error::render(
         next.run(request).await,
         id.to_str().unwrap_or_default(),
-        false,
+        Dialect::Problem,
     );
     response.headers_mut().insert(request_id::HEADER, id);
     response

@@ -14,8 +14,3 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         .merge(user::router())
         .merge(token::router())
 }
-
-/// Whether it is a machine that speaks OAuth who sends something to this path, also if there is nothing.
-pub(super) fn speaks_oauth(path: &str) -> bool {
-    path.starts_with(token::PREFIX)
-}
