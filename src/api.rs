@@ -167,12 +167,15 @@ pub fn api(state: AppState) -> Api {
         .merge(docs::router(&openapi, state.config().docs()))
         .fallback(async || error::ApiError::NotFound)
         .method_not_allowed_fallback(async || error::ApiError::MethodNotAllowed);
-    for (route, item) in &openapi.paths.paths {
-        for method in methods(item) {
-            state.metrics().expect_requests(method, route);
+    let templates = v1_0::forward_auth::templates;
+    for (path, item) in &openapi.paths.paths {
+        for route in templates(path) {
+            for method in methods(item) {
+                state.metrics().expect_requests(method, route);
+            }
         }
     }
-    let documented = openapi.paths.paths.keys().map(String::as_str);
+    let documented = openapi.paths.paths.keys().flat_map(|path| templates(path));
     Api {
         routes: RouteTemplates::new(documented.chain(docs::PATHS)),
         router: router.with_state(state.clone()),

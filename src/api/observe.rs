@@ -13,6 +13,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -53,6 +54,11 @@ pub(super) fn observe(
     let dialect = Dialect::of(request.uri().path(), request.headers());
     let observation = Observation::begin(state, route, &id, &request);
     let (request, arrived) = watch_body(request);
+    // A gateway may pass the length of a body on, and not the body: then the next request on the connection, which is that of
+    // somebody else, would be taken for it.
+    let unread = dialect == Dialect::Bare && arrived.is_some();
+    // An answer that opens a tunnel has no length (RFC 9110, section 9.3.6): the server would rather give none than this one.
+    let tunnel = dialect == Dialect::Bare && request.method() == Method::CONNECT;
     let handler = router.call(request);
 
     let scope = id.clone();
@@ -62,6 +68,14 @@ pub(super) fn observe(
         let response = answer.instrument(span).await;
         let request_id = id.to_str().unwrap_or_default();
         let mut response = error::render(response, request_id, dialect);
+        if unread {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if tunnel {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         observation.end(&mut response);
         response.headers_mut().insert(request_id::HEADER, id);
         response
@@ -305,6 +319,7 @@ mod tests {
         let router = Router::new()
             .route("/", get(async || "fine"))
             .route("/panics", get(panics))
+            .route("/v1.0/forward-auth", get(panics))
             .with_state(state.clone());
         let send = async |path: &str| {
             let request = Request::get(path).header("x-request-id", "of-the-caller");
@@ -324,6 +339,15 @@ mod tests {
             assert!(!problem.to_string().contains("worked on"), "{problem}");
         }
         assert_eq!(send("/").await.status(), 200);
+
+        // nginx makes a 500 of any status that is not 200 or 401, and could tell nobody of a 500 when to come back.
+        let answer = send("/v1.0/forward-auth").await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["x-request-id"], "of-the-caller");
+        assert_eq!(answer.headers()["content-length"], "0");
+        assert!(answer.headers().contains_key("retry-after"));
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.is_empty());
 
         let scrape = state.metrics().encode(&crate::metrics::Snapshot::default());
         let scrape = String::from_utf8(scrape.unwrap()).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Each handler names its whole path: routers that are nested cut it anew for every request.
 
+pub(super) mod forward_auth;
 mod token;
 mod user;
 
@@ -13,4 +14,5 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(user::router())
         .merge(token::router())
+        .merge(forward_auth::router())
 }

@@ -9,9 +9,6 @@ use utoipa_axum::routes;
 
 use crate::api::AppState;
 
-/// What the paths of these routes begin with. Whoever sends anything there speaks OAuth.
-pub(super) const PREFIX: &str = "/v1.0/token/";
-
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(introspect::introspect))

@@ -7,6 +7,8 @@ use utoipa_axum::routes;
 
 use crate::api::AppState;
 
+pub(super) use self::auth::{X_USER_ID, holder};
+
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(auth::log_in, auth::check, auth::log_out))
 }

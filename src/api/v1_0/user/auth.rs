@@ -16,10 +16,11 @@ use crate::api::extract::{Bearer, Client, Credentials};
 use crate::api::observe::UserId;
 use crate::auth::{CheckError, LoginError};
 use crate::metrics::{CheckOutcome, LoginOutcome};
+use crate::store::tokens::Holder;
 use crate::store::{StoreError, with_sources};
 
 /// Carries the id of the user to gateways and other services.
-const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+pub(in crate::api::v1_0) const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 
 /// What a client sends to log in.
 #[derive(ToSchema)]
@@ -146,17 +147,7 @@ pub(super) async fn check(
     State(state): State<AppState>,
     bearer: Result<Bearer, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Bearer(token) =
-        bearer.inspect_err(|_| state.metrics().count_check(CheckOutcome::Invalid))?;
-    let result = state.authenticator().check(&token).await;
-    state.metrics().count_check(match &result {
-        Ok(_) => CheckOutcome::Valid,
-        Err(CheckError::InvalidToken) => CheckOutcome::Invalid,
-        Err(CheckError::Unavailable(_)) => CheckOutcome::Unavailable,
-        Err(CheckError::Internal(_)) => CheckOutcome::Error,
-    });
-    let holder = result?;
-
+    let holder = holder(&state, bearer).await?;
     let answer = CheckResponse {
         user_id: holder.user_id,
         expires_in: whole_seconds(holder.expires_in),
@@ -167,6 +158,23 @@ pub(super) async fn check(
     headers.insert(X_USER_ID, HeaderValue::from(holder.user_id));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Who holds the token of a request. Every check goes this way, so that every check is counted.
+pub(in crate::api::v1_0) async fn holder(
+    state: &AppState,
+    bearer: Result<Bearer, ApiError>,
+) -> Result<Holder, ApiError> {
+    let Bearer(token) =
+        bearer.inspect_err(|_| state.metrics().count_check(CheckOutcome::Invalid))?;
+    let result = state.authenticator().check(&token).await;
+    state.metrics().count_check(match &result {
+        Ok(_) => CheckOutcome::Valid,
+        Err(CheckError::InvalidToken) => CheckOutcome::Invalid,
+        Err(CheckError::Unavailable(_)) => CheckOutcome::Unavailable,
+        Err(CheckError::Internal(_)) => CheckOutcome::Error,
+    });
+    Ok(result?)
 }
 
 /// Log out: the token is dead when the answer is sent.
