@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,6 +18,7 @@ use crate::api::observe::{ClientName, UserId};
 use crate::auth::CheckError;
 use crate::auth::token::Token;
 use crate::metrics::CheckOutcome;
+use crate::store::tokens::Session;
 
 /// What is known of a token (RFC 7662, section 2.2). Of one that is not active nothing more is said.
 #[derive(Default, Serialize, ToSchema)]
@@ -28,20 +30,28 @@ pub(crate) struct IntrospectResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "1", nullable = false)]
     sub: Option<String>,
+    /// The name at log-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "alice", nullable = false)]
+    username: Option<String>,
     /// When it ends, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 1_795_000_000, nullable = false)]
     exp: Option<u64>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1_794_913_600, nullable = false)]
+    iat: Option<u64>,
     /// Always `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "Bearer", nullable = false)]
     token_type: Option<&'static str>,
-    // `username` and `iat`, as the session record has them, belong here and into the answer below.
 }
 
 /// Introspect a token: whose it is, for registered clients (RFC 7662).
 ///
-/// A token that is malformed, unknown, expired or revoked is answered `{"active":false}`. One round trip to the token store.
+/// A token that is malformed, unknown, expired or revoked is answered `{"active":false}`. Two round trips to the token store, none
+/// to the database. `username` and `iat` are missing until the instance has read the database once.
 #[utoipa::path(
     post,
     path = "/v1.0/token/introspect",
@@ -78,12 +88,12 @@ pub(super) async fn introspect(
 
 async fn look_up(state: &AppState, TokenForm { token }: &TokenForm) -> Result<Response, ApiError> {
     let result = match Token::parse(token) {
-        Ok(token) => state.authenticator().check(&token).await,
+        Ok(token) => state.authenticator().introspect(&token).await,
         Err(_) => Err(CheckError::InvalidToken),
     };
     let count = |outcome| state.metrics().count_check(outcome);
-    let holder = match result {
-        Ok(holder) => holder,
+    let (holder, session) = match result {
+        Ok(known) => known,
         Err(CheckError::InvalidToken) => {
             count(CheckOutcome::Invalid);
             return Ok(answer(IntrospectResponse::default()));
@@ -101,7 +111,9 @@ async fn look_up(state: &AppState, TokenForm { token }: &TokenForm) -> Result<Re
     let known = answer(IntrospectResponse {
         active: true,
         sub: Some(holder.user_id.to_string()),
-        exp: Some(seconds_since_1970(holder.expires_in)),
+        exp: Some(expiry(holder.expires_in, session.as_ref())),
+        iat: session.as_ref().map(|session| seconds(session.created_at)),
+        username: session.map(|session| session.username),
         token_type: Some("Bearer"),
     });
     Ok((Extension(UserId(holder.user_id)), known).into_response())
@@ -111,8 +123,21 @@ fn answer(body: IntrospectResponse) -> Response {
     ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-/// The time after `left` from now. Rounded down: whoever remembers the answer for so long doesn't do so for too long.
-fn seconds_since_1970(left: Duration) -> u64 {
+/// When the token ends: what the session says, unless it ends before for want of use. Rounded down: whoever remembers the answer
+/// for so long doesn't do so for too long.
+fn expiry(left: Duration, session: Option<&Session>) -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    (now.unwrap_or_default() + left).as_secs()
+    let end = (now.unwrap_or_default() + left).as_secs();
+    let absolute = session.map(|session| seconds(session.expires_at));
+    // The clocks of the store and of this machine may differ a little, and the same token should be told the same.
+    absolute
+        .filter(|absolute| absolute.abs_diff(end) <= CLOCKS_DIFFER)
+        .unwrap_or(end)
+}
+
+/// So many seconds are no sign of another end.
+const CLOCKS_DIFFER: u64 = 5;
+
+fn seconds(time: DateTime<Utc>) -> u64 {
+    u64::try_from(time.timestamp()).unwrap_or_default()
 }

@@ -44,10 +44,20 @@ async fn a_live_token_tells_its_holder_and_its_end(
     // Rounded down, and the store counts in milliseconds.
     let possible = before + 86_399..=after + 86_400;
     assert!(possible.contains(&exp), "{exp} is not in {possible:?}");
-    let expected =
-        json!({ "active": true, "sub": id.to_string(), "exp": exp, "token_type": "Bearer" });
+    let iat = body["iat"].as_u64().unwrap();
+    assert!((before..=after).contains(&iat), "{iat}");
+    let expected = json!({
+        "active": true,
+        "sub": id.to_string(),
+        "username": "alice",
+        "exp": exp,
+        "iat": iat,
+        "token_type": "Bearer",
+    });
     assert_eq!(body, expected);
     assert_eq!(checks(&app).await, [1, 0, 0, 0]);
+    let again = introspect(&app, &token).await;
+    assert_eq!(again.json(), expected, "the same is told each time");
 }
 
 #[rstest]
