@@ -38,7 +38,7 @@ const HTTP: [&str; 8] = [
     "utoipa",
 ];
 const SQL: [&str; 3] = ["sea_orm", "sea_orm_migration", "migration"];
-const REDIS: [&str; 2] = ["redis", "deadpool_redis"];
+const REDIS: [&str; 2] = ["redis", "deadpool"];
 
 /// The crates that a room must not know.
 fn foreign(room: &str) -> Vec<&'static str> {
@@ -216,7 +216,7 @@ fn files_are_small() {
 #[case::sql_in_auth("auth.rs", "use {sea_orm as orm, std::fmt};", "sea_orm")]
 #[case::sql_in_api("api.rs", "use ::sea_orm::DbErr;", "sea_orm::DbErr")]
 #[case::redis_in_api("api.rs", "use redis::cmd;", "redis::cmd")]
-#[case::pool_in_auth("auth.rs", "use deadpool_redis::Pool;", "deadpool_redis::Pool")]
+#[case::pool_in_auth("auth.rs", "use deadpool::managed::Pool;", "deadpool::managed::Pool")]
 #[case::entity(
     "auth.rs",
     "use crate::store::entity::users;",

@@ -5,21 +5,28 @@
 //! ([`sessions`]) makes up for that.
 
 mod checks;
+mod connection;
+mod failure;
 mod link;
+mod node;
+mod place;
 mod record;
+mod route;
 mod scripts;
 mod seen;
+mod sentinels;
 mod sessions;
+mod slots;
+mod topology;
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use deadpool_redis::Connection;
-use redis::{ErrorKind, InfoDict, RedisError, RedisResult, ServerError, Value};
+use redis::{ErrorKind, ServerErrorKind};
 use sha2::{Digest as _, Sha256};
 
-use self::link::{Attempt, Link};
+use self::link::{Connection, Link};
 use self::scripts::Scripts;
 use self::seen::{GATHER, Seen};
 use super::session::SessionId;
@@ -27,17 +34,8 @@ use super::{Holder, InvalidTokensUrl};
 use crate::config::{self, TokenKey};
 use crate::store::{Dependency, PoolStatus, StoreError};
 
-/// A name that is never written: [`RedisTokens::ping`] needs one to try a write on.
-const PROBE_KEY: &str = "claviger:probe";
-
-/// Keys that one step of `SCAN` looks at.
-const SCAN_STEP: usize = 1_000;
-
 /// Sessions whose last use is written in one go.
 const TOUCHES: usize = 500;
-
-/// How long a server that refused to tell something is not asked again.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// The tokens of a Redis server.
 #[derive(Clone)]
@@ -54,8 +52,6 @@ struct Inner {
     max_sessions: usize,
     /// Part of the name of every key that is not a token's; `None` until the database was read.
     installation: RwLock<Option<Arc<str>>>,
-    /// When the server refused to tell whether it may evict.
-    silent_since: Mutex<Option<Instant>>,
 }
 
 /// The database was not read since this process began.
@@ -75,7 +71,6 @@ impl RedisTokens {
             idle_ttl: settings.idle_ttl,
             max_sessions: settings.max_sessions_per_user,
             installation: RwLock::default(),
-            silent_since: Mutex::new(None),
         })))
     }
 
@@ -96,31 +91,16 @@ impl RedisTokens {
     }
 
     pub(super) async fn get(&self, token: &str) -> Result<Option<Holder>, StoreError> {
-        let (value, ttl) = self.0.link.ask(&self.key(&self.part(token))).await?;
-        let user_id = match value {
-            Value::Nil => return Ok(None),
-            Value::BulkString(value) => std::str::from_utf8(&value)
-                .ok()
-                .and_then(|id| id.parse().ok())
-                .ok_or_else(not_ours)?,
-            Value::ServerError(error) if is_wrong_type(&error) => return Err(not_ours()),
-            Value::ServerError(error) => return Err(self.0.link.refused(error)),
-            _ => return Err(not_ours()),
+        let key = self.key(&self.part(token));
+        let companion = self.companion(&key);
+        let holder = self.0.link.check(&key, companion.as_deref()).await?;
+        let Some((user_id, expires_in)) = holder else {
+            return Ok(None);
         };
-        let ttl = match ttl {
-            Value::Int(ttl) => ttl,
-            Value::ServerError(error) => return Err(self.0.link.refused(error)),
-            _ => return Err(not_ours()),
-        };
-        // The key may expire between the two commands; and what has no TTL was not written by this service.
-        let expires_in = u64::try_from(ttl)
-            .ok()
-            .filter(|ttl| *ttl > 0)
-            .map(Duration::from_millis);
-        if expires_in.is_some() && self.0.seen.note(token, user_id) {
+        if self.0.seen.note(token, user_id) {
             tokio::spawn(self.clone().write_seen());
         }
-        Ok(expires_in.map(|expires_in| Holder {
+        Ok(Some(Holder {
             user_id,
             expires_in,
         }))
@@ -140,16 +120,18 @@ impl RedisTokens {
     async fn touch(&self, sessions: &[SessionId]) -> Result<(), StoreError> {
         let touch = &self.0.scripts.touch;
         let work = async |connection: &mut Connection, keys: &[(String, &str)]| {
-            let Some(((key, name), others)) = keys.split_first() else {
-                return Ok(());
-            };
-            // By itself, so that the server knows the script when the others come.
-            let _: Value = touch.run(connection, &[key], &[name]).await?;
             let mut pipeline = redis::pipe();
-            for (key, name) in others {
+            for (key, name) in keys {
                 pipeline.add_command(touch.command(&[key], &[name]));
             }
-            pipeline.exec_async(connection).await
+            match pipeline.exec_async(connection).await {
+                // Some of the servers don't know the script.
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    touch.load().exec_async(connection).await?;
+                    pipeline.exec_async(connection).await
+                }
+                result => result,
+            }
         };
         let mut keys = Vec::new();
         for session in sessions {
@@ -168,73 +150,25 @@ impl RedisTokens {
         };
         let pattern = format!("claviger:{installation}:{{u:*}}:sessions");
         let mut removed = 0;
-        let mut cursor: u64 = 0;
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor)
-                .arg("MATCH")
-                .arg(&pattern)
-                .arg("COUNT")
-                .arg(SCAN_STEP);
-            let step = async |connection: &mut Connection| -> RedisResult<(u64, u64)> {
-                let (next, hashes): (u64, Vec<String>) = scan.query_async(connection).await?;
-                let mut removed = 0;
-                for hash in &hashes {
-                    removed += self.clear_user(connection, hash).await?;
-                }
-                Ok((next, removed))
-            };
-            let (next, count) = self.0.link.write(step).await?;
-            removed += count;
-            cursor = next;
-            if cursor == 0 {
-                return Ok(removed);
+        let mut scan = self.0.link.scan(&pattern).await?;
+        while let Some(hashes) = scan.next().await? {
+            for hash in &hashes {
+                let clear =
+                    async |connection: &mut Connection| self.clear_user(connection, hash).await;
+                removed += self.0.link.write(clear).await?;
             }
         }
+        Ok(removed)
     }
 
-    /// Tries a write that changes nothing: `SETRANGE` with an empty value creates no key, and still is refused by a
-    /// replica, by a server that is out of memory, that can't persist, or that misses its replicas.
+    /// Tries a write that changes nothing.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let mut command = redis::cmd("SETRANGE");
-        command.arg(PROBE_KEY).arg(0).arg("");
-        self.0
-            .link
-            .write(async |connection| command.query_async::<()>(connection).await)
-            .await
+        self.0.link.ping().await
     }
 
-    /// Whether the server would evict sessions when its memory is full; `None` where it can't be had from it. Managed servers
-    /// mostly forbid `CONFIG`, so it is read from `INFO`, which they let through.
+    /// Whether Redis would evict sessions when its memory is full; `None` where it can't be had from it.
     pub(super) async fn may_evict(&self) -> Option<bool> {
-        let silent = || {
-            self.0
-                .silent_since
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if silent().is_some_and(|since| since.elapsed() < SILENCE) {
-            return None;
-        }
-        let mut command = redis::cmd("INFO");
-        command.arg("memory");
-        let info = self
-            .0
-            .link
-            .run(async |connection| command.query_async::<InfoDict>(connection).await)
-            .await;
-        // A refusal lands in the server's statistics, and in its log of refusals, so it is not provoked every second.
-        let refused = |error: &RedisError| {
-            matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
-        };
-        if matches!(&info, Err(Attempt::Redis(error)) if refused(error)) {
-            *silent() = Some(Instant::now());
-        }
-        let info = info.ok()?;
-        let policy: String = info.get("maxmemory_policy")?;
-        let limit: u64 = info.get("maxmemory")?;
-        // Every token has a TTL, so any policy that evicts at all may evict it; without a limit none ever does.
-        Some(limit > 0 && policy != "noeviction")
+        self.0.link.may_evict().await
     }
 
     pub(super) fn pool_status(&self) -> PoolStatus {
@@ -290,20 +224,6 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// `GET` on something that is no string.
-fn is_wrong_type(error: &ServerError) -> bool {
-    error.code() == "WRONGTYPE"
-}
-
-/// Another program wrote a key of the form of a token.
-fn not_ours() -> StoreError {
-    let what = "the value of a token key is no user id".to_owned();
-    StoreError::Corrupt {
-        dependency: Dependency::Tokens,
-        what,
-    }
 }
 
 #[cfg(test)]

@@ -1,90 +1,121 @@
-//! The commands of the checks: one connection for all, and one write for those that come together.
+//! The commands of the checks: one connection for all that ask the same server, and one write for those that come together.
 //!
 //! A check that wakes a task which sends it at once makes for writes of one check each, since the runtime runs first what
 //! was woken last. So the first check of a batch begins a task that lets all other tasks which are ready go first, and
 //! then sends what has gathered as one pipeline. A lone check waits for nobody.
 
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ErrorKind, Pipeline, RedisError, RedisResult, Value};
+use redis::{Cmd, Pipeline, ServerError, ServerErrorKind, Value};
 use tokio::sync::oneshot;
 
-use super::link::Attempt;
+use super::failure::{Attempt, unexpected};
+use super::node::Node;
+use super::scripts::Script;
 
-/// What the server said of a key: to `GET`, and to `PTTL`.
+/// What is asked of a token's key.
+pub(super) enum Question<'a> {
+    /// Whose it is and how long it lives.
+    Read { key: &'a str },
+    /// The same, and that it is in use.
+    Use { script: Cmd },
+}
+
+/// What the server said: whose the token is, and how long it lives in milliseconds.
 pub(super) type Answer = Result<(Value, Value), Attempt>;
 
-/// Commands of one check.
-const COMMANDS: usize = 2;
+/// The script of the check with an idle limit.
+pub(super) struct Idle {
+    script: Script,
+    limit: String,
+}
 
-/// The connection of the checks, and those that wait for it.
-pub(super) struct Checks {
-    client: Client,
-    config: ConnectionManagerConfig,
-    connection: RwLock<ConnectionManager>,
-    timeout: Duration,
-    next: Mutex<Batch>,
+impl Idle {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            script: Script::new(include_str!("scripts/check.lua")),
+            limit: limit.as_millis().to_string(),
+        }
+    }
+}
+
+impl<'a> Question<'a> {
+    pub(super) fn new(key: &'a str, companion: Option<&str>, idle: Option<&Idle>) -> Self {
+        match (companion, idle) {
+            (Some(companion), Some(Idle { script, limit })) => Self::Use {
+                script: script.command(&[key, companion], &[limit]),
+            },
+            _ => Self::Read { key },
+        }
+    }
+
+    fn add_to(&self, commands: &mut Pipeline) {
+        match self {
+            Self::Read { key } => {
+                commands.cmd("GET").arg(key).cmd("PTTL").arg(key);
+            }
+            Self::Use { script } => {
+                commands.add_command(script.clone());
+            }
+        }
+    }
+
+    fn answers(&self) -> usize {
+        match self {
+            Self::Read { .. } => 2,
+            Self::Use { .. } => 1,
+        }
+    }
 }
 
 /// Checks that will be sent together.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     commands: Pipeline,
-    waiting: Vec<oneshot::Sender<Answer>>,
+    waiting: Vec<(usize, oneshot::Sender<Answer>)>,
 }
 
-impl Checks {
-    /// Nothing is sent yet.
-    pub(super) fn new(client: Client, timeout: Duration) -> RedisResult<Arc<Self>> {
-        let config = ConnectionManagerConfig::new()
-            // One timer for each batch is enough.
-            .set_response_timeout(None)
-            .set_connection_timeout(Some(timeout))
-            // A check that comes while the server is away waits for the next try, so one has to come within its time-out.
-            .set_min_delay(timeout / 8)
-            .set_max_delay(timeout / 4);
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
-        Ok(Arc::new(Self {
-            client,
-            config,
-            connection: RwLock::new(connection),
-            timeout,
-            next: Mutex::default(),
-        }))
-    }
-
-    /// Takes another connection from now on: the name of the server is looked up anew.
-    pub(super) fn reconnect(&self) -> RedisResult<()> {
-        let fresh =
-            ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())?;
-        *self
-            .connection
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
-    }
-
-    /// Asks for the value and the remaining life of `key`, in one round trip.
-    pub(super) async fn ask(self: &Arc<Self>, key: &str) -> Answer {
+impl Node {
+    /// Asks, together with whoever asks now, in one round trip.
+    pub(super) async fn ask(self: &Arc<Self>, question: &Question<'_>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        if self.gather(key, answer) {
+        if self.gather(question, answer) {
             tokio::spawn(Arc::clone(self).send());
         }
         // A sender is dropped without an answer when the runtime ends, or by a bug.
         answered
             .await
-            .unwrap_or_else(|_| Err(unexpected("the task that sends the checks ended")))
+            .unwrap_or_else(|_| Err(unexpected("the task that sends the checks ended").into()))
+    }
+
+    /// Asks alone, before the slot of the key has come to this server for good.
+    pub(super) async fn ask_ahead(&self, question: &Question<'_>) -> Answer {
+        let mut plain = Pipeline::new();
+        question.add_to(&mut plain);
+        let mut commands = Pipeline::new();
+        for command in plain.cmd_iter() {
+            commands.cmd("ASKING").add_command(command.clone());
+        }
+        let answers = self.share(&commands).await?;
+        let mut answers = answers.into_iter().skip(1).step_by(2);
+        answer(&mut answers, question.answers())
+    }
+
+    /// Has the server learn the script of the question.
+    pub(super) async fn learn(&self, idle: &Idle) -> Result<(), Attempt> {
+        let mut commands = Pipeline::new();
+        commands.add_command(idle.script.load());
+        self.share(&commands).await.map(drop)
     }
 
     /// Adds a check to the next batch, and tells whether it is the first: whoever adds that one has to start the task that
     /// sends the batch, as nobody else will. A batch is no larger than the number of requests that are open.
-    fn gather(&self, key: &str, answer: oneshot::Sender<Answer>) -> bool {
+    fn gather(&self, question: &Question<'_>, answer: oneshot::Sender<Answer>) -> bool {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        next.commands.cmd("GET").arg(key).cmd("PTTL").arg(key);
-        next.waiting.push(answer);
+        question.add_to(&mut next.commands);
+        next.waiting.push((question.answers(), answer));
         next.waiting.len() == 1
     }
 
@@ -92,44 +123,45 @@ impl Checks {
         tokio::task::yield_now().await;
         let Batch { commands, waiting } =
             mem::take(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner));
-        let count = waiting.len() * COMMANDS;
-        let answers = tokio::time::timeout(self.timeout, self.run(&commands, count)).await;
-        let answers = match answers {
-            Ok(answers) => answers.map_err(Attempt::Redis),
-            Err(_) => Err(Attempt::TimedOut),
-        };
-        match answers {
+        match self.share(&commands).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
-                for waiting in waiting {
-                    let answer = answers.next().zip(answers.next());
+                for (count, waiting) in waiting {
                     // A client that left waits no more.
-                    let _ = waiting.send(answer.ok_or_else(|| unexpected("an answer is missing")));
+                    let _ = waiting.send(answer(&mut answers, count));
                 }
             }
             Err(error) => {
-                for waiting in waiting {
+                for (_, waiting) in waiting {
                     let _ = waiting.send(Err(error.clone()));
                 }
             }
         }
     }
+}
 
-    async fn run(&self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
-        let connection = self.connection.read();
-        let mut connection = connection.unwrap_or_else(PoisonError::into_inner).clone();
-        match connection.req_packed_commands(commands, 0, count).await {
-            // The connection was closed while nobody used it, as by a restart, or could not be made when it was last
-            // tried: that says nothing of the server as it is now. The manager connects anew, and the second try waits
-            // for that.
-            Err(error) if error.is_io_error() => {
-                connection.req_packed_commands(commands, 0, count).await
-            }
-            result => result,
+/// The next of `answers`, which is `count` of them.
+fn answer(answers: &mut impl Iterator<Item = Value>, count: usize) -> Answer {
+    let mut next = || {
+        answers
+            .next()
+            .ok_or_else(|| unexpected("an answer is missing"))
+    };
+    let first = next()?;
+    if count == 2 {
+        return Ok((first, next()?));
+    }
+    match first {
+        Value::Array(both) => {
+            let mut both = both.into_iter();
+            let both = both.next().zip(both.next());
+            both.ok_or_else(|| unexpected("half of an answer is missing").into())
         }
+        other => Ok((other, Value::Nil)),
     }
 }
 
-fn unexpected(what: &'static str) -> Attempt {
-    Attempt::Redis(RedisError::from((ErrorKind::UnexpectedReturnType, what)))
+/// Whether the server does not know the script: after a restart, a fail-over or `SCRIPT FLUSH`.
+pub(super) fn is_unknown_script(error: &ServerError) -> bool {
+    error.kind() == Some(ServerErrorKind::NoScript)
 }

@@ -1,94 +1,67 @@
-//! How Redis is reached: a pool for what comes in several commands, one shared connection for the checks, and what became of it
-//! when something failed.
+//! How Redis is reached: a pool for what comes in several commands, one shared connection for the checks of each master, and
+//! what became of it when something failed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
-    RedisResult, ServerErrorKind, Value,
-};
-use secrecy::ExposeSecret;
+use deadpool::managed::{Object, Pool};
+use futures_util::FutureExt as _;
+use futures_util::future::{join_all, try_join};
+use redis::{ErrorKind, FromRedisValue, InfoDict, RedisError, RedisResult, Value};
 
-use super::checks::Checks;
+use super::checks::{Answer, Idle, Question, is_unknown_script};
+pub(super) use super::connection::Connection;
+use super::connection::Connections;
+use super::failure::{Attempt, Failure, not_ours, unexpected};
+use super::node::{Node, probe};
+use super::place;
+use super::topology::Topology;
 use crate::config;
 use crate::store::tokens::InvalidTokensUrl;
-use crate::store::{Dependency, PoolStatus, StoreError};
+use crate::store::{PoolStatus, StoreError};
+
+/// Redirections that a check follows, and scripts that it has servers learn.
+const DETOURS: usize = 4;
+
+/// Keys that one step of `SCAN` looks at.
+const SCAN_STEP: usize = 1_000;
+
+/// How long a server that refused to tell something is not asked again.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// The way to a Redis.
 pub(super) struct Link {
-    checks: Arc<Checks>,
-    pool: Pool,
+    topology: Arc<Topology>,
+    pool: Pool<Connections>,
     timeout: Duration,
-    /// The server said that it takes no writes: it is a replica, and may not have heard of a revocation.
-    read_only: AtomicBool,
-}
-
-/// Why Redis couldn't be asked. Only the error's code, for the text of a server error can quote the command, and with
-/// it a token.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    #[error("no free connection within {0:?}")]
-    PoolExhausted(Duration),
-    #[error("the server refuses writes (READONLY)")]
-    ReadOnly,
-    #[error("the server answered {0}")]
-    Refused(String),
-    #[error("the connection failed: {0}")]
-    Connection(String),
+    idle: Option<Idle>,
+    wait_replicas: u32,
+    /// When a server refused to tell whether it may evict.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl Link {
+    /// Prepares the way that `settings.url` describes. Nobody is asked.
     pub(super) fn open(settings: &config::Tokens) -> Result<Self, InvalidTokensUrl> {
-        // Dropped, here and below: the text of such an error can quote the URL.
-        let invalid = |_: RedisError| InvalidTokensUrl;
-        let (client, info) = client(settings)?;
-        let checks = Checks::new(client, settings.timeout).map_err(invalid)?;
-
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.timeout))
-            .set_response_timeout(Some(settings.timeout));
-        let manager = Manager::new_with_config(info, config).map_err(invalid)?;
-        let pool = Pool::builder(manager)
+        let (servers, access) = place::read(settings)?;
+        let topology = Arc::new(Topology::new(servers, access));
+        // No time-outs: the pool makes no connection itself, and waits as long as its user does.
+        let pool = Pool::builder(Connections(Arc::clone(&topology)))
             .max_size(settings.pool_size)
-            .wait_timeout(Some(settings.timeout))
-            .create_timeout(Some(settings.timeout))
-            .recycle_timeout(Some(settings.timeout))
-            .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| InvalidTokensUrl)?;
-
         Ok(Self {
-            checks,
+            topology,
             pool,
             timeout: settings.timeout,
-            read_only: AtomicBool::new(false),
+            idle: settings.idle_ttl.map(Idle::new),
+            wait_replicas: settings.wait_replicas,
+            silent_since: Mutex::new(None),
         })
     }
 
     pub(super) fn check_url(settings: &config::Tokens) -> Result<(), InvalidTokensUrl> {
-        client(settings).map(drop)
-    }
-
-    /// The value of `key` and its remaining life in milliseconds, as the server said them, in one round trip.
-    pub(super) async fn ask(&self, key: &str) -> Result<(Value, Value), StoreError> {
-        if self.read_only.load(Ordering::Relaxed) {
-            return Err(unavailable(Failure::ReadOnly));
-        }
-        self.checks
-            .ask(key)
-            .await
-            .map_err(|error| self.failed(error))
-    }
-
-    /// An error that came as the answer to one of several commands.
-    pub(super) fn refused(&self, error: impl Into<RedisError>) -> StoreError {
-        self.failed(Attempt::Redis(error.into()))
+        place::read(settings).map(drop)
     }
 
     pub(super) fn pool_status(&self) -> PoolStatus {
@@ -100,108 +73,241 @@ impl Link {
         }
     }
 
-    /// Runs commands that change something, and remembers whether the server takes writes.
+    /// Who holds the token with this key, by `users.id`, and how long it lives. With its companion, if there is an idle limit,
+    /// the token is also said to be in use.
+    pub(super) async fn check(
+        &self,
+        key: &str,
+        companion: Option<&str>,
+    ) -> Result<Option<(i64, Duration)>, StoreError> {
+        let question = Question::new(key, companion, self.idle.as_ref());
+        let answer = self.answer(key, &question).await;
+        if let Err(error) = &answer
+            && !matches!(error, Attempt::PoolExhausted)
+        {
+            self.topology.doubt();
+        }
+        let (value, ttl) = answer.map_err(|error| self.failed(error))?;
+        let user_id = match value {
+            Value::Nil => return Ok(None),
+            Value::BulkString(value) => std::str::from_utf8(&value)
+                .ok()
+                .and_then(|id| id.parse().ok())
+                .ok_or_else(not_ours)?,
+            Value::ServerError(error) if error.code() == "WRONGTYPE" => return Err(not_ours()),
+            _ => return Err(not_ours()),
+        };
+        let Value::Int(ttl) = ttl else {
+            return Err(not_ours());
+        };
+        // The key may expire between the two commands; and what has no TTL was not written by this service.
+        let ttl = u64::try_from(ttl).ok().filter(|ttl| *ttl > 0);
+        Ok(ttl.map(|ttl| (user_id, Duration::from_millis(ttl))))
+    }
+
+    /// The answer of the master that has the key.
+    async fn answer(&self, key: &str, question: &Question<'_>) -> Answer {
+        let masters = match self.topology.known() {
+            Some(masters) => masters,
+            None => self.in_time(self.topology.masters()).await?,
+        };
+        let mut node = Arc::clone(masters.of(key.as_bytes())?);
+        let mut ahead = false;
+        for _ in 0..DETOURS {
+            if node.refuses_writes() {
+                return Err(RedisError::from(Failure::ReadOnly).into());
+            }
+            let (value, ttl) = if ahead {
+                node.ask_ahead(question).await?
+            } else {
+                node.ask(question).await?
+            };
+            if let Some(elsewhere) = self.topology.redirection(&value, &node) {
+                (node, ahead) = elsewhere;
+                continue;
+            }
+            match (value, ttl) {
+                (Value::ServerError(error), _) if error.code() == "WRONGTYPE" => {
+                    return Ok((Value::ServerError(error), Value::Nil));
+                }
+                (Value::ServerError(error), _) if is_unknown_script(&error) => {
+                    let idle = self.idle.as_ref();
+                    let idle = idle.ok_or_else(|| RedisError::from(error))?;
+                    node.learn(idle).await?;
+                }
+                (Value::ServerError(error), _) | (_, Value::ServerError(error)) => {
+                    return Err(RedisError::from(error).into());
+                }
+                both => return Ok(both),
+            }
+        }
+        Err(unexpected("sent from one server to another").into())
+    }
+
+    /// Runs commands on a connection of the pool.
     pub(super) async fn write<T>(
         &self,
         command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
-        match self.run(command).await {
-            Ok(value) => {
-                if self.read_only.load(Ordering::Relaxed) {
-                    self.follow_the_master();
-                }
-                Ok(value)
-            }
-            Err(error) => Err(self.failed(error)),
-        }
+        self.run(command).await.map_err(|error| self.failed(error))
     }
 
-    /// Runs commands on a connection of the pool.
+    /// The same, for those who want to know what the server said.
     pub(super) async fn run<T>(
         &self,
         command: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, Attempt> {
-        let attempt = async {
-            let mut connection = self.pool.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => Attempt::Redis(error),
-                PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Attempt::TimedOut,
-                PoolError::Timeout(TimeoutType::Wait)
-                | PoolError::Closed
-                | PoolError::NoRuntimeSpecified
-                | PoolError::PostCreateHook(_) => Attempt::PoolExhausted,
-            })?;
-            let result = command(&mut connection).await.map_err(Attempt::Redis);
-            if let Err(Attempt::Redis(error)) = &result
-                && (error.is_unrecoverable_error() || error.is_timeout() || is_read_only(error))
-            {
-                // Not back into the pool: an answer may still come, and after a failover the name may lead elsewhere.
-                drop(Connection::take(connection));
-            }
-            result
+        // One bound over all: a server that hangs lets each connection run into a time-out of its own.
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let connection = tokio::time::timeout_at(deadline, self.pool.get()).await;
+        let Ok(Ok(mut connection)) = connection else {
+            return Err(Attempt::PoolExhausted);
         };
-        // One bound over all: a server that hangs lets each idle connection of the pool run into a time-out of its own.
-        let outcome = tokio::time::timeout(self.timeout, attempt).await;
-        outcome.unwrap_or(Err(Attempt::TimedOut))
+        let outcome = tokio::time::timeout_at(deadline, command(&mut connection)).await;
+        if let Ok(result) = outcome {
+            return Ok(result?);
+        }
+        // Not back into the pool: an answer may still come, or none from this server.
+        drop(Object::take(connection));
+        self.topology.doubt();
+        Err(Attempt::TimedOut)
     }
 
-    /// After a replica has refused a write and another connection was let write, the connection of the checks may still
-    /// lead to the replica, which keeps it open and may miss revocations.
-    fn follow_the_master(&self) {
-        if self.checks.reconnect().is_ok() {
-            self.read_only.store(false, Ordering::Relaxed);
+    /// Waits until `tokens.wait_replicas` replicas know what was written over `connection` since it was given out. It belongs
+    /// after the last of these writes, into the same call of [`Link::write`].
+    pub(super) async fn wait_for_replicas(&self, connection: &mut Connection) -> RedisResult<()> {
+        if self.wait_replicas == 0 {
+            return Ok(());
+        }
+        // The server gives up before the time for the whole is over, so that it can say how many there were.
+        let patience = self.timeout * 4 / 5;
+        connection
+            .wait_for_replicas(self.wait_replicas, patience)
+            .await
+    }
+
+    /// Begins to look for the keys of all masters that match `pattern`.
+    pub(super) async fn scan(&self, pattern: &str) -> Result<Scan<'_>, StoreError> {
+        let masters = self.in_time(self.topology.look()).await;
+        let masters = masters.map_err(|error| self.failed(error))?;
+        Ok(Scan {
+            link: self,
+            pattern: pattern.to_owned(),
+            nodes: masters
+                .all()
+                .iter()
+                .map(|master| Arc::clone(&master.node))
+                .collect(),
+            cursor: 0,
+        })
+    }
+
+    /// Finds out where the masters are, and tries on each a write that changes nothing: over the pool, and over the connection
+    /// of the checks, which might still lead to a server that is no master any more.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let masters = self.in_time(self.topology.look()).await;
+        let masters = masters.map_err(|error| self.failed(error))?;
+        if !masters.cover_all_slots() {
+            return Err(self.failed(RedisError::from(Failure::Uncovered).into()));
+        }
+        let mut probes = Vec::new();
+        for master in masters.all() {
+            probes.push(master.node.probe(&master.probe));
+        }
+        // All of them to their end: each node remembers what it found.
+        let checks = join_all(probes).map(|found| found.into_iter().collect::<Result<(), _>>());
+        let pool = self.run(async |connection| {
+            for master in masters.all() {
+                let answer = connection.on(&master.node, &probe(&master.probe)).await;
+                answer?.extract_error()?;
+            }
+            Ok(())
+        });
+        let outcome = try_join(pool, checks).await;
+        if outcome.is_err() {
+            self.topology.doubt();
+        }
+        outcome.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Whether a master would evict sessions when its memory is full; `None` where it can't be had from it. Managed servers
+    /// mostly forbid `CONFIG`, so it is read from `INFO`, which they let through.
+    pub(super) async fn may_evict(&self) -> Option<bool> {
+        let silent = || {
+            let since = self.silent_since.lock();
+            since.unwrap_or_else(PoisonError::into_inner)
+        };
+        if silent().is_some_and(|since| since.elapsed() < SILENCE) {
+            return None;
+        }
+        let mut command = redis::cmd("INFO");
+        command.arg("memory");
+        let masters = self.topology.known()?;
+        let infos = self.run(async |connection| {
+            let mut infos = Vec::new();
+            for master in masters.all() {
+                let answer = connection.on(&master.node, &command).await?;
+                infos.push(InfoDict::from_redis_value(answer.extract_error()?)?);
+            }
+            Ok(infos)
+        });
+        let infos = infos.await;
+        // A refusal lands in the server's statistics, and in its log of refusals, so it is not provoked every second.
+        let refused = |error: &RedisError| {
+            matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+        };
+        if matches!(&infos, Err(Attempt::Redis(error)) if refused(error)) {
+            *silent() = Some(Instant::now());
+        }
+        let mut any = false;
+        for info in infos.ok()? {
+            let policy: String = info.get("maxmemory_policy")?;
+            let limit: u64 = info.get("maxmemory")?;
+            // Every token has a TTL, so any policy that evicts at all may evict it; without a limit none ever does.
+            any |= limit > 0 && policy != "noeviction";
+        }
+        Some(any)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = RedisResult<T>>) -> Result<T, Attempt> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Attempt::TimedOut),
         }
     }
 
     fn failed(&self, error: Attempt) -> StoreError {
-        let timeout = self.timeout;
-        unavailable(match error {
-            Attempt::TimedOut => Failure::TimedOut(timeout),
-            Attempt::PoolExhausted => Failure::PoolExhausted(timeout),
-            Attempt::Redis(error) if error.is_timeout() => Failure::TimedOut(timeout),
-            Attempt::Redis(error) if is_read_only(&error) => {
-                self.read_only.store(true, Ordering::Relaxed);
-                Failure::ReadOnly
-            }
-            Attempt::Redis(error) => match error.kind() {
-                ErrorKind::Server(_) | ErrorKind::Extension => {
-                    Failure::Refused(error.code().unwrap_or("an error").to_owned())
-                }
-                ErrorKind::Io => Failure::Connection(error.to_string()),
-                kind => Failure::Connection(format!("{kind:?}")),
-            },
-        })
+        error.into_store_error(self.timeout)
     }
 }
 
-/// What makes connections, from `tokens.url`.
-fn client(settings: &config::Tokens) -> Result<(Client, ConnectionInfo), InvalidTokensUrl> {
-    let invalid = |_: RedisError| InvalidTokensUrl;
-    // A dead peer that never says goodbye is given up after this long, so that the next check gets a new connection.
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_user_timeout(settings.timeout.max(MIN_USER_TIMEOUT) * 2);
-    let url = settings.url.expose_secret();
-    let info = url.into_connection_info().map_err(invalid)?;
-    let info = info.set_tcp_settings(tcp);
-    let client = Client::open(info.clone()).map_err(invalid)?;
-    Ok((client, info))
+/// Keys of all masters, some at a time.
+pub(super) struct Scan<'a> {
+    link: &'a Link,
+    pattern: String,
+    /// Those that are not done with, the current one last.
+    nodes: Vec<Arc<Node>>,
+    cursor: u64,
 }
 
-/// Below this a busy network would be taken for a dead one.
-const MIN_USER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What came of an attempt.
-#[derive(Clone)]
-pub(super) enum Attempt {
-    TimedOut,
-    PoolExhausted,
-    Redis(RedisError),
-}
-
-fn unavailable(failure: Failure) -> StoreError {
-    StoreError::unavailable(Dependency::Tokens, failure)
-}
-
-fn is_read_only(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+impl Scan<'_> {
+    /// The next keys, which may be none; `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<String>>, StoreError> {
+        let Some(node) = self.nodes.last() else {
+            return Ok(None);
+        };
+        let mut command = redis::cmd("SCAN");
+        command.arg(self.cursor).arg("MATCH").arg(&self.pattern);
+        command.arg("COUNT").arg(SCAN_STEP);
+        let step = async |connection: &mut Connection| -> RedisResult<(u64, Vec<String>)> {
+            let answer = connection.on(node, &command).await?;
+            Ok(FromRedisValue::from_redis_value(answer.extract_error()?)?)
+        };
+        let (next, keys) = self.link.write(step).await?;
+        self.cursor = next;
+        if next == 0 {
+            self.nodes.pop();
+        }
+        Ok(Some(keys))
+    }
 }

@@ -79,6 +79,13 @@ impl Script {
         Self::invocation("EVALSHA", &self.hash, keys, arguments)
     }
 
+    /// The command that makes a server know it.
+    pub(super) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.code);
+        command
+    }
+
     fn invocation(command: &str, script: &str, keys: &[&str], arguments: &[&str]) -> Cmd {
         let mut command = redis::cmd(command);
         command.arg(script).arg(keys.len()).arg(keys).arg(arguments);

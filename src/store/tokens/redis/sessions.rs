@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use deadpool_redis::Connection;
 use redis::{RedisResult, Value};
 use tracing::Instrument as _;
 
-use super::{RedisTokens, not_ours, record};
+use super::failure::not_ours;
+use super::link::Connection;
+use super::{RedisTokens, record};
 use crate::store::tokens::session::{Device, Generation, Issued, Session, SessionId};
 use crate::store::{Dependency, StoreError};
 
@@ -222,7 +223,12 @@ impl RedisTokens {
         let keys = self.keys(part);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let script = &self.0.scripts.remove;
-        let remove = async |connection: &mut Connection| script.run(connection, &keys, &[]).await;
+        let remove = async |connection: &mut Connection| {
+            let user_id = script.run(connection, &keys, &[]).await?;
+            // Also if it was gone already: somebody may try again because of the replicas.
+            self.0.link.wait_for_replicas(connection).await?;
+            Ok(user_id)
+        };
         let user_id: Option<String> = self.0.link.write(remove).await?;
         let user_id = user_id.map(|id| id.parse().map_err(|_| not_ours()));
         user_id.transpose()
@@ -273,6 +279,7 @@ impl RedisTokens {
                 };
                 let (names, parts) = halves(&ending);
                 let ended = store.delete(connection, &parts).await?;
+                store.0.link.wait_for_replicas(connection).await?;
                 store.forget(connection, &hash, &revocation, &names).await?;
                 Ok(ended)
             };
