@@ -54,9 +54,6 @@ pub(super) fn observe(
     let dialect = Dialect::of(request.uri().path(), request.headers());
     let observation = Observation::begin(state, route, &id, &request);
     let (request, arrived) = watch_body(request);
-    // A gateway may pass the length of a body on, and not the body: then the next request on the connection, which is that of
-    // somebody else, would be taken for it.
-    let unread = dialect == Dialect::Bare && arrived.is_some();
     // An answer that opens a tunnel has no length (RFC 9110, section 9.3.6): the server would rather give none than this one.
     let tunnel = dialect == Dialect::Bare && request.method() == Method::CONNECT;
     let handler = router.call(request);
@@ -68,11 +65,6 @@ pub(super) fn observe(
         let response = answer.instrument(span).await;
         let request_id = id.to_str().unwrap_or_default();
         let mut response = error::render(response, request_id, dialect);
-        if unread {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         if tunnel {
             response.headers_mut().remove(CONTENT_LENGTH);
         }
@@ -197,21 +189,33 @@ async fn answer<E>(
     arrived: Option<Arc<AtomicBool>>,
 ) -> Response {
     let handler = AssertUnwindSafe(handler).catch_unwind();
-    match tokio::time::timeout(state.config().server.request_timeout, handler).await {
-        Ok(Ok(Ok(response))) => response,
-        // The panic hook has logged it.
-        Ok(_) => ApiError::Internal.into_response(),
-        Err(_) if arrived.is_some_and(|arrived| !arrived.load(Ordering::Acquire)) => {
-            ApiError::RequestTimeout.into_response()
-        }
-        Err(_) => {
-            tracing::warn!("a request took longer than server.request_timeout");
-            ApiError::Overloaded {
-                retry_after: state.config().server.request_timeout,
+    let unread = || {
+        arrived
+            .as_ref()
+            .is_some_and(|arrived| !arrived.load(Ordering::Acquire))
+    };
+    let mut response =
+        match tokio::time::timeout(state.config().server.request_timeout, handler).await {
+            Ok(Ok(Ok(response))) => response,
+            // The panic hook has logged it.
+            Ok(_) => ApiError::Internal.into_response(),
+            Err(_) if unread() => ApiError::RequestTimeout.into_response(),
+            Err(_) => {
+                tracing::warn!("a request took longer than server.request_timeout");
+                ApiError::Overloaded {
+                    retry_after: state.config().server.request_timeout,
+                }
+                .into_response()
             }
-            .into_response()
-        }
+        };
+    // What is left of the body would be taken for the next request, so the server closes the connection. A client that is not
+    // told may send that request first, and never learn what became of it. A gateway that passes on the length of a body, and
+    // not the body, would send the request of somebody else.
+    if unread() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
+    response
 }
 
 /// Notes when the whole body has arrived: what tells a slow client (408) from a slow service (503). Requests without a

@@ -150,6 +150,60 @@ async fn a_body_that_is_much_too_large_is_refused_and_its_client_sees_why() {
     client.answer().await.problem(413, "payload-too-large");
 }
 
+/// The connection is closed, and a client that does not know would lose its next request.
+#[rstest]
+#[case::unknown("/nothing", "", 404)]
+#[case::method("/", "", 405)]
+#[case::type_of_the_body("/v1.0/user/auth", "content-type: text/plain\r\n", 415)]
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_says_that_it_is_the_last(
+    #[case] path: &str,
+    #[case] headers: &str,
+    #[case] status: u16,
+) {
+    let deployment = deployment(Backend::Embedded).await;
+    let service = deployment.start();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: 5\r\n\r\n");
+    for with_body in [false, true] {
+        let mut client = service.connect().await;
+        let body = if with_body { "token" } else { "" };
+        client.send(&format!("{head}{body}")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(client.rest().await, "");
+    }
+}
+
+/// Also if it is refused: the body is read first.
+#[rstest]
+#[case::login("/v1.0/user/auth", "application/json", 400)]
+#[case::client("/v1.0/token/introspect", "application/x-www-form-urlencoded", 401)]
+#[case::client_without_a_form("/v1.0/token/revoke", "text/plain", 401)]
+#[tokio::test]
+async fn after_a_body_that_was_read_the_connection_goes_on(
+    #[case] path: &str,
+    #[case] content_type: &str,
+    #[case] status: u16,
+) {
+    let deployment = deployment(Backend::Embedded).await;
+    let service = deployment.start();
+    let mut client = service.connect().await;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {content_type}\r\ncontent-length: 5\r\n\r\n"
+    );
+    for _ in 0..2 {
+        // As many clients do: the head alone, and then the body.
+        client.send(&head).await;
+        client.send("token").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("connection"), None);
+    }
+    client.send(&get("/")).await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
 #[tokio::test]
 async fn the_head_of_a_request_has_a_bound() {
     let deployment = deployment(Backend::Embedded).await;
