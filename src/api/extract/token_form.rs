@@ -20,10 +20,11 @@ impl FromRequest<AppState> for TokenForm {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Self::Rejection> {
         let (parts, body) = request.into_parts();
+        // Before anything is refused: a connection on which a body is left unread can't be used again.
+        let bytes = read(body, state.config().server.body_limit).await?;
         if Encoding::of(&parts.headers) != Some(Encoding::Form) {
             return Err(ApiError::NotAForm);
         }
-        let bytes = read(body, state.config().server.body_limit).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| malformed("The body is not UTF-8."))?;
         let mut token = Field::default();
         for pair in text.split('&') {

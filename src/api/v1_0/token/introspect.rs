@@ -76,14 +76,15 @@ pub(crate) struct IntrospectResponse {
 )]
 pub(super) async fn introspect(
     State(state): State<AppState>,
-    client: RegisteredClient,
+    client: Result<RegisteredClient, ApiError>,
     form: Result<TokenForm, ApiError>,
-) -> Response {
+) -> Result<Response, ApiError> {
+    let RegisteredClient { name } = client?;
     let answer = match form {
         Ok(form) => look_up(&state, &form).await,
         Err(error) => Err(error),
     };
-    (Extension(ClientName(client.name)), answer).into_response()
+    Ok((Extension(ClientName(name)), answer).into_response())
 }
 
 async fn look_up(state: &AppState, TokenForm { token }: &TokenForm) -> Result<Response, ApiError> {

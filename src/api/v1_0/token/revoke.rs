@@ -39,14 +39,15 @@ use crate::auth::token::Token;
 )]
 pub(super) async fn revoke(
     State(state): State<AppState>,
-    client: RegisteredClient,
+    client: Result<RegisteredClient, ApiError>,
     form: Result<TokenForm, ApiError>,
-) -> Response {
+) -> Result<Response, ApiError> {
+    let RegisteredClient { name } = client?;
     let answer = match form {
         Ok(form) => end(&state, &form).await.map(|()| StatusCode::OK),
         Err(error) => Err(error),
     };
-    (Extension(ClientName(client.name)), answer).into_response()
+    Ok((Extension(ClientName(name)), answer).into_response())
 }
 
 async fn end(state: &AppState, TokenForm { token }: &TokenForm) -> Result<(), ApiError> {
