@@ -63,6 +63,11 @@ let
       installPhase = "touch $out";
     };
 
+  oauthPython = pkgs.python3.withPackages (python: [
+    python.authlib
+    python.requests
+  ]);
+
   # Evaluates a machine with the module, as far as the assertions and what is asked of it.
   machine =
     modules:
@@ -161,6 +166,7 @@ in
     ];
     command = ''
       export SSL_CERT_FILE=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt
+      export TEST_OAUTH_PYTHON=${oauthPython}/bin/python3
       bash tests/run --offline
     '';
   };

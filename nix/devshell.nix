@@ -68,4 +68,11 @@ mkShell {
 
   # For rust-analyzer.
   env.RUST_SRC_PATH = "${pkgs.rustPlatform.rustLibSrc}";
+  # For `make test`, which would fetch them elsewhere.
+  env.TEST_OAUTH_PYTHON = "${
+    pkgs.python3.withPackages (python: [
+      python.authlib
+      python.requests
+    ])
+  }/bin/python3";
 }

@@ -26,6 +26,8 @@ mod metrics;
 #[cfg(test)]
 mod nginx;
 #[cfg(test)]
+mod oauth;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod outage;
