@@ -4,6 +4,8 @@
 //! looks, or a far longer silence of the log, than that takes.
 
 mod app;
+mod certificates;
+mod cluster;
 mod connection;
 mod database;
 mod dns;
@@ -11,8 +13,11 @@ mod nginx;
 mod program;
 mod proxy;
 mod redis;
+mod sentinel;
 
 pub(crate) use self::app::{Answer, PASSWORD, TestApp, login};
+pub(crate) use self::certificates::Certificates;
+pub(crate) use self::cluster::RedisCluster;
 pub(crate) use self::connection::{
     Connection, credentials, get, head_of_login, post, post_login, with_token,
 };
@@ -23,7 +28,8 @@ pub(crate) use self::dns::Dns;
 pub(crate) use self::nginx::Nginx;
 pub(crate) use self::program::{Deployment, Program, Run, run, start};
 pub(crate) use self::proxy::Proxy;
-pub(crate) use self::redis::{RedisServer, redis_url};
+pub(crate) use self::redis::{RedisServer, redis_url, tls_port};
+pub(crate) use self::sentinel::Sentinel;
 
 /// What a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

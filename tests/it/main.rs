@@ -42,6 +42,8 @@ mod startup;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod topologies;
+#[cfg(test)]
 mod traces;
 #[cfg(test)]
 mod upgrade;

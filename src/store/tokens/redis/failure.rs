@@ -57,6 +57,8 @@ pub(super) enum Failure {
     PoolExhausted(Duration),
     #[error("the server refuses writes (READONLY)")]
     ReadOnly,
+    #[error("the server took no writes when that was last tried")]
+    Suspect,
     #[error("the server answered {0}")]
     Refused(String),
     #[error("the connection failed: {0}")]

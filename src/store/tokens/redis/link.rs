@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, Pool};
 use futures_util::FutureExt as _;
-use futures_util::future::{join_all, try_join};
+use futures_util::future::{join, join_all};
 use redis::{ErrorKind, FromRedisValue, InfoDict, RedisError, RedisResult, Value};
 
 use super::checks::{Answer, Idle, Question, is_unknown_script};
@@ -81,10 +81,8 @@ impl Link {
         companion: Option<&str>,
     ) -> Result<Option<(i64, Duration)>, StoreError> {
         let question = Question::new(key, companion, self.idle.as_ref());
-        let answer = self.answer(key, &question).await;
-        if let Err(error) = &answer
-            && !matches!(error, Attempt::PoolExhausted)
-        {
+        let answer = self.answer(key, &question).await.and_then(refused);
+        if answer.is_err() {
             self.topology.doubt();
         }
         let (value, ttl) = answer.map_err(|error| self.failed(error))?;
@@ -94,7 +92,6 @@ impl Link {
                 .ok()
                 .and_then(|id| id.parse().ok())
                 .ok_or_else(not_ours)?,
-            Value::ServerError(error) if error.code() == "WRONGTYPE" => return Err(not_ours()),
             _ => return Err(not_ours()),
         };
         let Value::Int(ttl) = ttl else {
@@ -107,41 +104,53 @@ impl Link {
 
     /// The answer of the master that has the key.
     async fn answer(&self, key: &str, question: &Question<'_>) -> Answer {
-        let masters = match self.topology.known() {
-            Some(masters) => masters,
-            None => self.in_time(self.topology.masters()).await?,
+        let begin = tokio::time::Instant::now();
+        if let Some(masters) = self.topology.known() {
+            let node = masters.of(key.as_bytes())?;
+            let answer = self.ask(node, question, false).await?;
+            if !self.needs_detour(&answer.0, node) {
+                return Ok(answer);
+            }
+        }
+        let detour = tokio::time::timeout_at(begin + self.timeout, self.detour(key, question));
+        detour.await.unwrap_or(Err(Attempt::TimedOut))
+    }
+
+    fn needs_detour(&self, answer: &Value, node: &Node) -> bool {
+        let Value::ServerError(error) = answer else {
+            return false;
         };
-        let mut node = Arc::clone(masters.of(key.as_bytes())?);
+        is_unknown_script(error) || self.topology.redirection(answer, node).is_some()
+    }
+
+    /// The same, wherever the servers send us, and whatever they have to learn.
+    async fn detour(&self, key: &str, question: &Question<'_>) -> Answer {
+        let mut node = Arc::clone(self.topology.masters().await?.of(key.as_bytes())?);
         let mut ahead = false;
         for _ in 0..DETOURS {
-            if node.refuses_writes() {
-                return Err(RedisError::from(Failure::ReadOnly).into());
-            }
-            let (value, ttl) = if ahead {
-                node.ask_ahead(question).await?
-            } else {
-                node.ask(question).await?
-            };
-            if let Some(elsewhere) = self.topology.redirection(&value, &node) {
+            let answer = self.ask(&node, question, ahead).await?;
+            if let Some(elsewhere) = self.topology.redirection(&answer.0, &node) {
                 (node, ahead) = elsewhere;
-                continue;
-            }
-            match (value, ttl) {
-                (Value::ServerError(error), _) if error.code() == "WRONGTYPE" => {
-                    return Ok((Value::ServerError(error), Value::Nil));
-                }
-                (Value::ServerError(error), _) if is_unknown_script(&error) => {
-                    let idle = self.idle.as_ref();
-                    let idle = idle.ok_or_else(|| RedisError::from(error))?;
-                    node.learn(idle).await?;
-                }
-                (Value::ServerError(error), _) | (_, Value::ServerError(error)) => {
-                    return Err(RedisError::from(error).into());
-                }
-                both => return Ok(both),
+            } else if let (Value::ServerError(error), Some(idle)) = (&answer.0, &self.idle)
+                && is_unknown_script(error)
+            {
+                node.learn(idle).await?;
+            } else {
+                return Ok(answer);
             }
         }
         Err(unexpected("sent from one server to another").into())
+    }
+
+    async fn ask(&self, node: &Arc<Node>, question: &Question<'_>, ahead: bool) -> Answer {
+        if node.refuses_writes() {
+            return Err(RedisError::from(Failure::Suspect).into());
+        }
+        if ahead {
+            node.ask_ahead(question).await
+        } else {
+            node.ask(question).await
+        }
     }
 
     /// Runs commands on a connection of the pool.
@@ -223,11 +232,12 @@ impl Link {
             }
             Ok(())
         });
-        let outcome = try_join(pool, checks).await;
+        let (pool, checks) = join(pool, checks).await;
+        let outcome = pool.and(checks);
         if outcome.is_err() {
             self.topology.doubt();
         }
-        outcome.map(drop).map_err(|error| self.failed(error))
+        outcome.map_err(|error| self.failed(error))
     }
 
     /// Whether a master would evict sessions when its memory is full; `None` where it can't be had from it. Managed servers
@@ -278,6 +288,19 @@ impl Link {
 
     fn failed(&self, error: Attempt) -> StoreError {
         error.into_store_error(self.timeout)
+    }
+}
+
+/// What the server refused is no answer, but that of something that is no string.
+fn refused((value, ttl): (Value, Value)) -> Answer {
+    match (value, ttl) {
+        (Value::ServerError(error), _) if error.code() == "WRONGTYPE" => {
+            Ok((Value::ServerError(error), Value::Nil))
+        }
+        (Value::ServerError(error), _) | (_, Value::ServerError(error)) => {
+            Err(RedisError::from(error).into())
+        }
+        both => Ok(both),
     }
 }
 

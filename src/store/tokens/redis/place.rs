@@ -137,24 +137,24 @@ fn read_url(url: &str) -> Option<(Servers, ConnectionInfo)> {
         Some((plain @ ("redis" | "rediss"), kind @ ("sentinel" | "cluster"))) => (plain, kind),
         Some(_) => return None,
     };
-    if rest.contains(['?', '#']) {
+    if rest.contains('#') {
         return None;
     }
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (master, database) = match kind {
-        "cluster" => ("", path),
-        _ => path.split_once('/').unwrap_or((path, "")),
-    };
+    let path = path.trim_end_matches('/');
+    let (master, database) = path.split_once('/').unwrap_or((path, ""));
     // A cluster has one database only.
-    if kind == "cluster" && !matches!(database, "" | "0") {
+    if kind == "cluster" && !path.is_empty() {
         return None;
     }
 
     // Each host as if it were the only one, so that the parts mean what they mean there.
     let mut infos = Vec::new();
     for host in hosts.split(',') {
-        infos.push(info(&format!("{plain}://{login}@{host}/{database}"))?);
+        let url = format!("{plain}://{login}@{host}/{database}?{query}");
+        infos.push(info(&url)?);
     }
     let mut addresses = infos.iter().map(address).collect::<Option<Vec<_>>>()?;
     let servers = if kind == "cluster" {
@@ -228,7 +228,7 @@ mod tests {
         for url in [
             "redis+cluster://a,b:1",
             "redis+cluster://a,b:1/",
-            "rediss+cluster://a,b:1/0",
+            "rediss+cluster://a,b:1?protocol=resp3",
         ] {
             let nodes = vec![at("a", 6379), at("b", 1)];
             assert_eq!(servers(url), Servers::Cluster(nodes), "{url}");
@@ -240,6 +240,7 @@ mod tests {
         for url in [
             "redis://me:a%2C%40b@db/3",
             "redis+sentinel://me:a%2C%40b@a,b/main/3",
+            "redis+sentinel://me:a,%40b@a,b/main/3/?protocol=resp2",
         ] {
             let info = read_url(url).unwrap().1;
             assert_eq!(info.redis_settings().username(), Some("me"), "{url}");
@@ -278,7 +279,9 @@ mod tests {
             "redis+sentinel:///main",
             "redis+cluster://a/1",
             "redis+cluster://",
-            "redis+cluster://a?protocol=resp3",
+            "redis+cluster://a?protocol=resp4",
+            "redis+cluster://a#insecure",
+            "rediss+sentinel://a/main#insecure",
             "redis+other://a",
             "http+cluster://a",
             "http://a",
