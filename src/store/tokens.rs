@@ -97,8 +97,8 @@ impl Tokens {
     }
 
     /// Makes `token` stand for `user_id` for `tokens.ttl`, unless the sessions of the user were ended since `generation` was
-    /// read. When this has returned [`Issued::Done`], every [`Tokens::get`] finds it. If the user has as many sessions as he
-    /// may, the oldest ends.
+    /// read. When this has returned [`Issued::Done`], every [`Tokens::get`] finds it until it ends. If the user has as many
+    /// sessions as he may, the oldest ends.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the store is down, slow, read-only or full. Nobody will know the token then.

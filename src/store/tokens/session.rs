@@ -143,7 +143,7 @@ pub struct Generation(pub(super) String);
 /// What came of issuing a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issued {
-    /// The session lives.
+    /// The session came about. It may be over already, if newer ones took its place.
     Done,
     /// All sessions of the user were ended since the generation was read: nothing is left of the token.
     Lost,

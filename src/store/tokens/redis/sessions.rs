@@ -7,6 +7,10 @@
 //! 3. generation and record are compared once more;
 //! 4. the token gets its whole life, if its key is still there.
 //!
+//! A session that is no more in step 3 or 4 though the generation is the same was ended by itself: by newer ones, for whom it was
+//! the oldest, or by its id. It came about and is over, and nothing is tried again: many log-ins at once would else push each
+//! other out again and again.
+//!
 //! End all: the generation is forgotten and the records are read; the tokens' keys are deleted; the records are.
 //!
 //! So a log-in that noted its record before the generation changed is among those that are ended: if its key is written after
@@ -36,6 +40,12 @@ const KEPT: Duration = Duration::from_hours(1);
 
 /// Revocations that are remembered for each user, so that the one that carries them out last ends nothing new.
 const REVOCATIONS: usize = 8;
+
+/// What the script `confirm` says of a session whose key was written: it may live.
+const LIVES: u8 = 1;
+
+/// The same: it was ended by itself, as by newer ones that took its place.
+const ENDED: u8 = 2;
 
 /// What is known of a session that shall come about.
 struct New {
@@ -118,34 +128,43 @@ impl RedisTokens {
 
         let (names, parts) = halves(&ending);
         self.delete(connection, &parts).await?;
-        let mut arguments = vec![generation, name];
-        arguments.extend(names);
-        if !scripts
-            .confirm
-            .run(connection, &[&new.hash], &arguments)
-            .await?
-        {
+        let confirm = async |connection: &mut Connection, ended: &[&str]| -> RedisResult<u8> {
+            let arguments = [&[generation, name], ended].concat();
+            let keys = [new.hash.as_str()];
+            scripts.confirm.run(connection, &keys, &arguments).await
+        };
+        let mut state = confirm(connection, &names).await?;
+        if state == LIVES {
+            let idle = self.0.idle_ttl.map(millis).unwrap_or_default();
+            if scripts.live.run(connection, &keys, &[&ttl, &idle]).await? {
+                return Ok(Issued::Done);
+            }
+            // Somebody ended it since then: alone, or with all others?
+            state = confirm(connection, &[]).await?;
+        }
+        if state != ENDED {
             return Ok(Issued::Lost);
         }
-
-        let idle = self.0.idle_ttl.map(millis).unwrap_or_default();
-        let lives = scripts.live.run(connection, &keys, &[&ttl, &idle]).await?;
-        Ok(if lives { Issued::Done } else { Issued::Lost })
+        // Whoever ended it may have been done before its key was written.
+        self.take_back(connection, new).await?;
+        Ok(Issued::Done)
     }
 
     /// Takes back whatever was written of a session that did not come about.
     async fn withdraw(&self, new: &New) {
-        let work = async |connection: &mut Connection| {
-            redis::cmd("DEL")
-                .arg(&new.keys)
-                .exec_async(connection)
-                .await?;
-            self.forget(connection, &new.hash, "", &[new.id.name()])
-                .await
-        };
+        let work = async |connection: &mut Connection| self.take_back(connection, new).await;
         if let Err(error) = self.0.link.write(work).await {
             tracing::debug!(%error, "a log-in that failed was not tidied up");
         }
+    }
+
+    async fn take_back(&self, connection: &mut Connection, new: &New) -> RedisResult<()> {
+        redis::cmd("DEL")
+            .arg(&new.keys)
+            .exec_async(connection)
+            .await?;
+        self.forget(connection, &new.hash, "", &[new.id.name()])
+            .await
     }
 
     /// See [`Tokens::session`](crate::store::tokens::Tokens::session).

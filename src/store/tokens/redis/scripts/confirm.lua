@@ -1,4 +1,5 @@
--- Tells whether a session that was noted, and whose key was written since, may live. Forgets sessions whose keys are gone.
+-- Tells what became of a session that was noted, and whose key was written since: 1 if it may live, 2 if it was ended by itself
+-- meanwhile, 0 if all sessions of the user were. Forgets sessions whose keys are gone.
 -- KEYS[1]  the hash of the user
 -- ARGV[1]  the generation
 -- ARGV[2]  the name of the session
@@ -13,4 +14,4 @@ local record = redis.call('HGET', KEYS[1], ARGV[2])
 if record and string.sub(record, 1, 1) == '1' then
     return 1
 end
-return 0
+return 2
