@@ -300,7 +300,8 @@ impl Startup {
     /// Ends the sessions that a change to an account left alive: because the token store was away, or the one who made the
     /// change can't reach it, or ended.
     async fn settle(&mut self, report: &Report) {
-        if !report.failing().is_empty() {
+        // Also while the token store takes no tokens: it may be full, and then it still ends them.
+        if !report.database_up || !report.schema_fits() {
             return;
         }
         match self.accounts.settle_pending().await {

@@ -8,6 +8,7 @@ pub mod password;
 pub mod token;
 pub mod username;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub struct Authenticator {
     health: Arc<Health>,
     policy: Policy,
     expires_in: Duration,
+    strangers: RandomState,
 }
 
 /// A successful login.
@@ -109,6 +111,7 @@ impl Authenticator {
             health,
             policy,
             expires_in,
+            strangers: RandomState::new(),
         }
     }
 
@@ -137,7 +140,9 @@ impl Authenticator {
 
         // Before the password is looked at: whoever ends the user's sessions from here on is noticed.
         let generation = tracing::info_span!("token_store_generation");
-        let id = user.as_ref().map_or(NOBODY, |user| user.id);
+        let id = user
+            .as_ref()
+            .map_or_else(|| self.stranger(&username), |user| user.id);
         let mut generation = self.tokens.generation(id).instrument(generation).await?;
 
         let enabled = user.filter(|user| user.disabled_at.is_none());
@@ -148,12 +153,7 @@ impl Authenticator {
         let Some(mut user) = enabled else {
             return Err(LoginError::InvalidCredentials);
         };
-        if verdict.unusable {
-            tracing::error!(
-                user_id = user.id,
-                "the stored password hash is of an unknown kind or beyond the bounds"
-            );
-        }
+        verdict.tell(user.id);
         if !verdict.matches {
             return Err(LoginError::InvalidCredentials);
         }
@@ -192,6 +192,13 @@ impl Authenticator {
         Err(LoginError::Overloaded {
             retry_after: Duration::from_secs(1),
         })
+    }
+
+    /// Stands for a name that nobody has: the ids of users begin at 1. One of many, since on a Redis Cluster the same one would
+    /// lead to the same server, and a server that is away would tell this name from those that somebody has.
+    fn stranger(&self, username: &Username) -> i64 {
+        let name = self.strangers.hash_one(username.as_str());
+        -1 - i64::try_from(name % STRANGERS).unwrap_or_default()
     }
 
     /// Tells who holds `token`. One round trip to the token store, none to the database.
@@ -285,8 +292,8 @@ impl Authenticator {
     }
 }
 
-/// Stands for every name that nobody has: the ids of users begin at 1.
-const NOBODY: i64 = 0;
+/// As many as a Redis Cluster has slots. Each leaves a key of some hundred bytes for an hour.
+const STRANGERS: u64 = 16_384;
 
 /// Refuses what can't be a username or a password, telling all that is wrong.
 fn parse(username: &str, password: SecretString) -> Result<(Username, Password), LoginError> {

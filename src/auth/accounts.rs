@@ -133,12 +133,21 @@ impl Accounts {
         loop {
             let pending = self.revocations.pending(ROUND).await?;
             let all = (pending.len() as u64) < ROUND;
+            let mut failed = None;
             for revocation in &pending {
-                sessions += revocation.carry_out(&self.tokens).await?;
-                self.revocations.strike(revocation).await?;
+                match revocation.carry_out(&self.tokens).await {
+                    Ok(ended) => {
+                        sessions += ended;
+                        self.revocations.strike(revocation).await?;
+                    }
+                    // The others are tried all the same: it may be the keys of this one user that can't be had.
+                    Err(error) => failed = Some(error),
+                }
             }
-            if all {
-                return Ok(sessions);
+            match failed {
+                Some(error) => return Err(error),
+                None if all => return Ok(sessions),
+                None => {}
             }
         }
     }

@@ -67,6 +67,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Tells the log of a hash that can't be used.
+    pub fn tell(&self, user_id: i64) {
+        if self.unusable {
+            tracing::error!(
+                user_id,
+                "the stored password hash is of an unknown kind or beyond the bounds"
+            );
+        }
+    }
+
     const NO_MATCH: Self = Self {
         matches: false,
         needs_rehash: false,

@@ -42,12 +42,13 @@ impl Authenticator {
         current: SecretString,
         new: SecretString,
     ) -> Result<u64, ChangeError> {
-        let (current, new) = parse(current, new, self.policy)?;
         let user = self.user(token).await?;
+        let (current, new) = parse(current, new, self.policy)?;
         self.health.takes_logins()?;
 
         let stored = user.password_hash.as_ref();
         let verdict = self.hash_pool.verify(&current, stored).await?;
+        verdict.tell(user.id);
         if !verdict.matches {
             return Err(ChangeError::WrongPassword);
         }

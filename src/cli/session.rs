@@ -66,7 +66,7 @@ pub(super) async fn run(
                 Change::Done { ended: 0 } => Err(Failure::Data(
                     "there is no living session of this id".to_owned(),
                 )),
-                change => tell("done", change, out),
+                change => tell(&format!("revoked {id}"), change, out),
             }
         }
         Command::RevokeAll { name } => {

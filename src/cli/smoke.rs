@@ -55,8 +55,9 @@ pub(super) async fn run(
     let url = format!("{}/v1.0/user/auth", arguments.url.trim_end_matches('/'));
     let outcome = steps(&url, &username, &password, user.id, out).await;
     // Whatever came of it.
-    accounts.delete(user.id).await?;
+    let deleted = accounts.delete(user.id).await;
     outcome.map_err(Failure::Unavailable)?;
+    deleted?;
     Ok(writeln!(out, "ok")?)
 }
 

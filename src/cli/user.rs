@@ -142,10 +142,10 @@ pub(super) fn tell(done: &str, change: Change, out: &mut dyn Write) -> Result<()
         Change::Done { ended } => Ok(writeln!(out, "{done}; ended {ended} sessions")?),
         Change::Noted => Ok(writeln!(
             out,
-            "{done}; the service that keeps the tokens in its memory ends the sessions within 1 s"
+            "{done}; the service, which keeps the tokens in its memory, ends the sessions within 1 s"
         )?),
         Change::Pending(error) => Err(Failure::Unavailable(format!(
-            "{done}; its sessions are alive, and a running service ends them as soon as it can: {}",
+            "{done}; what has to end is still alive, and a running service ends it as soon as it can: {}",
             with_sources(&error)
         ))),
     }

@@ -37,7 +37,7 @@ pub struct Health {
 struct Seen {
     comparison: Comparison,
     version: usize,
-    /// `None` while the schema is behind.
+    /// `None` if there is no such table.
     installation: Option<String>,
 }
 
@@ -150,8 +150,9 @@ impl Health {
     async fn look(&self) -> Report {
         let (database, schema, mut tokens) =
             tokio::join!(self.users.ping(), self.look_at_schema(), self.tokens.ping());
-        if let (Ok(seen), Ok(())) = (&schema, &tokens) {
-            tokens = self.end_sessions_of_another_installation(seen).await;
+        if let Ok(seen) = &schema {
+            let ended = self.end_sessions_of_another_installation(seen).await;
+            tokens = tokens.and(ended);
         }
         if tokens.is_ok() {
             tokens = self.test_tokens().await;
@@ -200,14 +201,10 @@ impl Health {
 
     async fn look_at_schema(&self) -> Result<Seen, StoreError> {
         let status = self.schema.status().await?;
-        let installation = match status.comparison {
-            Comparison::Behind => None,
-            Comparison::Current | Comparison::Ahead => self.schema.installation_id().await?,
-        };
         Ok(Seen {
             comparison: status.comparison,
             version: status.version,
-            installation,
+            installation: self.schema.installation_id().await?,
         })
     }
 
@@ -215,12 +212,21 @@ impl Health {
     /// the Redis that this one uses. Ids then start from 1 again, so a token of before must not live on. The installation's
     /// id is made anew with the schema.
     async fn end_sessions_of_another_installation(&self, seen: &Seen) -> Result<(), StoreError> {
-        // Of a schema that is behind it is not said that it was undone: with Redis this waits for the next id.
-        if seen.installation.is_none() && !self.tokens.is_local() {
+        let mut known = self.installation.lock().await;
+        if known.is_none() {
+            // Whatever else fails at the moment: sessions can be ended as soon as it has a name.
+            self.belong_to(&mut known, seen.installation.as_deref());
             return Ok(());
         }
-        let mut known = self.installation.lock().await;
-        if known.is_some() && *known != seen.installation {
+        let now = match seen.comparison {
+            Comparison::Behind => None,
+            Comparison::Current | Comparison::Ahead => seen.installation.as_deref(),
+        };
+        // Of a schema that is behind it is not said that it was undone: with Redis this waits for the next id.
+        if now.is_none() && !self.tokens.is_local() {
+            return Ok(());
+        }
+        if known.as_deref() != now {
             let ended = self.tokens.clear().await?;
             tracing::warn!(
                 ended,
@@ -228,11 +234,15 @@ impl Health {
             );
         }
         // Only now, so that the next look tries again if they could not be ended, under the name that they have.
-        known.clone_from(&seen.installation);
-        if let Some(installation) = known.as_deref() {
+        self.belong_to(&mut known, now);
+        Ok(())
+    }
+
+    fn belong_to(&self, known: &mut Option<String>, installation: Option<&str>) {
+        *known = installation.map(str::to_owned);
+        if let Some(installation) = installation {
             self.tokens.belong_to(installation);
         }
-        Ok(())
     }
 
     /// Once, as soon as the store is there: what it may not do, as for want of a right, is found before somebody logs in.

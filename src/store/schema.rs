@@ -237,7 +237,7 @@ impl Schema {
     /// Goes to a version, up or down: first undoes what lies above it, the last one first, then applies what is missing below.
     ///
     /// `end_sessions` ends every session in the token store. It is called under the lock, at most once, and before anything is
-    /// undone, if `users` or `installation` will be undone ([`migration::undoing_ends_sessions`]). It must not write to this
+    /// undone, if `users`, `installation` or `pending_revocations` will be undone ([`migration::undoing_ends_sessions`]). It must not write to this
     /// database, whose lock is held. Tokens that a running instance issues after it would outlive their user: stop the instances first.
     ///
     /// # Errors

@@ -85,7 +85,7 @@ impl Tokens {
     }
 
     /// The state of this user's sessions as a whole, to be read before the password is looked at: whatever ends all sessions
-    /// of the user later changes it. A write, which shows that the store takes one. For names that nobody has: user 0.
+    /// of the user later changes it. A write, which shows that the store takes one. For names that nobody has there are ids below 1.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the store is down, slow, read-only or full.
@@ -223,40 +223,31 @@ impl Tokens {
     /// # Errors
     /// [`StoreError::Unavailable`] if it can't or may not, [`StoreError::Corrupt`] if it answers something else.
     pub async fn self_test(&self) -> Result<(), StoreError> {
-        const NOBODY: i64 = 0;
+        // Others may be at it at the same time; the ids of users begin at 1.
+        let nobody = i64::MIN + i64::from(rand::random::<u32>());
         // Within the names that a Redis user needs the right to, and too short for a token.
         let token = format!("clv_self-test_{:032x}", rand::random::<u128>());
+        let generation = self.generation(nobody).await?;
         let device = Device::default();
-        let wrong = |what: &str| {
-            Err(StoreError::Corrupt {
-                dependency: Dependency::Tokens,
-                what: format!("self-test: {what}"),
-            })
-        };
-        let generation = self.generation(NOBODY).await?;
-        let issued = self.issue(&token, NOBODY, "", &device, &generation).await?;
-        if issued != Issued::Done {
-            return wrong("a token was not issued");
-        }
-        let id = SessionId::of(NOBODY, &token);
-        let found = (self.get(&token).await?, self.session(&id).await?);
+        let issued = self.issue(&token, nobody, "", &device, &generation).await?;
+        let found = self.get(&token).await;
+        let noted = self.session(&SessionId::of(nobody, &token)).await;
+        // Whatever was found: nothing of it shall stay.
         let ended = self.remove(&token).await?;
-        if !matches!(
-            found,
-            (
-                Some(Holder {
-                    user_id: NOBODY,
-                    ..
-                }),
-                Some(_)
-            )
-        ) {
-            return wrong("a token that was issued is not found");
-        }
-        if ended != Some(NOBODY) || self.get(&token).await?.is_some() {
-            return wrong("a token was not ended");
-        }
-        Ok(())
+        let gone = self.get(&token).await?.is_none();
+
+        let is_nobody = |holder: Holder| holder.user_id == nobody;
+        let what = if issued != Issued::Done || !found?.is_some_and(is_nobody) || noted?.is_none() {
+            "a token that was issued is not found"
+        } else if ended != Some(nobody) || !gone {
+            "a token was not ended"
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Corrupt {
+            dependency: Dependency::Tokens,
+            what: format!("self-test: {what}"),
+        })
     }
 
     /// Whether the store would end sessions for want of memory; `None` where it does not tell. Never an error: nothing hangs
@@ -285,10 +276,7 @@ impl Tokens {
 
 /// In the order in which sessions are listed.
 fn newest_first(sessions: &mut [Session]) {
-    sessions.sort_by(|one, other| {
-        let order = |session: &Session| Reverse((session.created_at, session.id.to_string()));
-        order(one).cmp(&order(other))
-    });
+    sessions.sort_by_cached_key(|session| Reverse((session.created_at, session.id.to_string())));
 }
 
 impl fmt::Debug for Tokens {

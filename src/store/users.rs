@@ -267,8 +267,9 @@ impl Users {
 
 /// The row may still be logged in with: it is not disabled, and its password is the one that `user` was read with.
 ///
-/// The hash alone does not tell, as another login may have stored one of the current cost for the same password meanwhile; the
-/// time of the change alone does not either, as who writes the table by hand may leave it as it is.
+/// The hash alone does not tell, as another login may have stored one of the current cost for the same password meanwhile: then
+/// the time of the change is as it was. Who changes a password in the table by hand has to change that time too, or a login that
+/// is under way may still succeed.
 fn unchanged(user: &User) -> Condition {
     let hash = user.password_hash.as_ref().map(ExposeSecret::expose_secret);
     let changed_at = match user.password_changed_at {

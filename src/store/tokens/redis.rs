@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::{ErrorKind, ServerErrorKind};
+use redis::{ErrorKind, ServerErrorKind, Value};
 use sha2::{Digest as _, Sha256};
 
 use self::link::{Connection, Link};
@@ -91,11 +91,15 @@ impl RedisTokens {
     }
 
     pub(super) async fn get(&self, token: &str) -> Result<Option<Holder>, StoreError> {
-        let key = self.key(&self.part(token));
+        let key = self.key(token);
         let companion = self.companion(&key);
         let holder = self.0.link.check(&key, companion.as_deref()).await?;
         let Some((user_id, expires_in)) = holder else {
-            return Ok(None);
+            // Without its companion a token was not prolonged, so that it is gone says nothing.
+            return match self.0.idle_ttl {
+                Some(_) if companion.is_none() => Err(no_installation()),
+                _ => Ok(None),
+            };
         };
         if self.0.seen.note(token, user_id) {
             tokio::spawn(self.clone().write_seen());
@@ -125,10 +129,12 @@ impl RedisTokens {
                 pipeline.add_command(touch.command(&[key], &[name]));
             }
             match pipeline.exec_async(connection).await {
-                // Some of the servers don't know the script.
+                // Some of the servers don't know the script. Each learns it from the first that is sent whole.
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    touch.load().exec_async(connection).await?;
-                    pipeline.exec_async(connection).await
+                    for (key, name) in keys {
+                        let _: Value = touch.run(connection, &[key], &[name]).await?;
+                    }
+                    Ok(())
                 }
                 result => result,
             }
@@ -153,8 +159,9 @@ impl RedisTokens {
         let mut scan = self.0.link.scan(&pattern).await?;
         while let Some(hashes) = scan.next().await? {
             for hash in &hashes {
-                let clear =
-                    async |connection: &mut Connection| self.clear_user(connection, hash).await;
+                let clear = async |connection: &mut Connection| {
+                    self.end_those_of(connection, hash, "", "").await
+                };
                 removed += self.0.link.write(clear).await?;
             }
         }
@@ -175,22 +182,17 @@ impl RedisTokens {
         self.0.link.pool_status()
     }
 
-    /// What stands for the token in names and records.
-    fn part(&self, token: &str) -> String {
+    /// The key of a token.
+    fn key(&self, token: &str) -> String {
+        let prefix = self.0.key_prefix.as_str();
         match self.0.key {
-            TokenKey::Plain => token.to_owned(),
-            TokenKey::Sha256 => hex(&Sha256::digest(token)),
+            TokenKey::Plain => [prefix, token].concat(),
+            TokenKey::Sha256 => [prefix, &hex(&Sha256::digest(token))].concat(),
         }
     }
 
-    /// The key of the token that `part` stands for.
-    fn key(&self, part: &str) -> String {
-        [self.0.key_prefix.as_str(), part].concat()
-    }
-
-    /// The keys that `part` has: that of the token, and in its slot that of its absolute end, if there is an idle limit.
-    fn keys(&self, part: &str) -> Vec<String> {
-        let key = self.key(part);
+    /// The key of a token, and in its slot that of its absolute end, if there is an idle limit.
+    fn with_companion(&self, key: String) -> Vec<String> {
         let companion = self.companion(&key);
         [Some(key), companion].into_iter().flatten().collect()
     }
@@ -203,10 +205,7 @@ impl RedisTokens {
 
     /// The key of the hash in which the sessions of a user stand.
     fn sessions_key(&self, user_id: i64) -> Result<String, StoreError> {
-        let installation = self.installation().ok_or_else(|| {
-            // What is missing is in the database.
-            StoreError::unavailable(Dependency::Database, NoInstallation)
-        })?;
+        let installation = self.installation().ok_or_else(no_installation)?;
         Ok(format!("claviger:{installation}:{{u:{user_id}}}:sessions"))
     }
 
@@ -217,6 +216,11 @@ impl RedisTokens {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// What is missing is in the database.
+fn no_installation() -> StoreError {
+    StoreError::unavailable(Dependency::Database, NoInstallation)
 }
 
 fn hex(bytes: &[u8]) -> String {

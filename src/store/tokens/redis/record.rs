@@ -5,7 +5,7 @@
 //! 1790000040      last seen: seconds since 1970, a whole minute
 //! 1790000012345   created: milliseconds since 1970
 //! 1790086412345   ends at the latest
-//! clv_...         what follows tokens.key_prefix in the key of the token
+//! clv_...         the key of the token, as it was then: with its prefix
 //! 192.0.2.1       the client's address, or nothing
 //! alice           the username
 //! curl/8.5.0      the user agent, or nothing
@@ -25,21 +25,19 @@ pub(super) fn tail(key: &str, username: &str, device: &Device) -> String {
 
 /// A record as it was read.
 pub(super) struct Record {
-    /// What follows the prefix in the key of the token.
+    /// The key of the token.
     pub(super) key: String,
-    /// The session, if it is not being ended.
-    pub(super) session: Option<Session>,
+    /// The session, which may be being ended.
+    pub(super) session: Session,
 }
 
 /// Reads a record; `None` for what is none.
 pub(super) fn read(user_id: i64, name: &str, text: &str) -> Option<Record> {
     let mut lines = text.splitn(8, '\n');
     let mut line = || lines.next();
-    let is_alive = match line()? {
-        "1" => true,
-        "x" => false,
-        _ => return None,
-    };
+    if !matches!(line()?, "1" | "x") {
+        return None;
+    }
     let last_seen_at = DateTime::from_timestamp_secs(line()?.parse().ok()?)?;
     let created_at = DateTime::from_timestamp_millis(line()?.parse().ok()?)?;
     let expires_at: DateTime<Utc> = DateTime::from_timestamp_millis(line()?.parse().ok()?)?;
@@ -55,10 +53,7 @@ pub(super) fn read(user_id: i64, name: &str, text: &str) -> Option<Record> {
         last_seen_at,
         device,
     };
-    Some(Record {
-        key,
-        session: is_alive.then_some(session),
-    })
+    Some(Record { key, session })
 }
 
 #[cfg(test)]
@@ -72,7 +67,7 @@ mod tests {
         let text = format!("1\n1790000040\n1790000012345\n1790086412345\n{written}");
         let record = read(7, "name", &text).unwrap();
         assert_eq!(record.key, "clv_x");
-        let session = record.session.unwrap();
+        let session = record.session;
         assert_eq!(session.device, device);
         assert_eq!(session.username, "alice");
         assert_eq!(session.created_at.timestamp_millis(), 1_790_000_012_345);
@@ -81,13 +76,13 @@ mod tests {
 
         let marked = read(7, "name", &text.replacen('1', "x", 1)).unwrap();
         assert_eq!(marked.key, "clv_x");
-        assert_eq!(marked.session, None);
+        assert_eq!(marked.session, session);
     }
 
     #[test]
     fn what_is_unknown_stays_unknown() {
         let text = format!("1\n0\n0\n0\n{}", tail("k", "alice", &Device::default()));
-        let session = read(7, "name", &text).unwrap().session.unwrap();
+        let session = read(7, "name", &text).unwrap().session;
         assert_eq!(session.device, Device::default());
     }
 

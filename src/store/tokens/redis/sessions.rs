@@ -26,9 +26,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::{RedisResult, Value};
 use tracing::Instrument as _;
 
+use super::RedisTokens;
 use super::failure::not_ours;
 use super::link::Connection;
-use super::{RedisTokens, record};
+use super::record::{self, Record};
 use crate::store::tokens::session::{Device, Generation, Issued, Session, SessionId};
 use crate::store::{Dependency, StoreError};
 
@@ -79,12 +80,12 @@ impl RedisTokens {
         device: &Device,
         generation: &Generation,
     ) -> Result<Issued, StoreError> {
-        let part = self.part(token);
+        let key = self.key(token);
         let new = New {
             id: SessionId::of(user_id, token),
             hash: self.sessions_key(user_id)?,
-            keys: self.keys(&part),
-            tail: record::tail(&part, username, device),
+            tail: record::tail(&key, username, device),
+            keys: self.with_companion(key),
             generation: generation.0.clone(),
         };
         let store = self.clone();
@@ -110,12 +111,22 @@ impl RedisTokens {
         let ttl = millis(self.0.ttl);
 
         let most = self.0.max_sessions.to_string();
-        let arguments = [generation, name, &ttl, &millis(KEPT), &most, &new.tail];
-        let ending: Option<Vec<String>> = scripts
-            .index
-            .run(connection, &[&new.hash], &arguments)
-            .await?;
-        let Some(ending) = ending else {
+        let index = async |connection: &mut Connection, sure: &str| -> RedisResult<_> {
+            let kept = millis(KEPT);
+            let arguments = [generation, name, &ttl, &kept, &most, &new.tail, sure];
+            let keys = [new.hash.as_str()];
+            let answer: Option<Vec<String>> =
+                scripts.index.run(connection, &keys, &arguments).await?;
+            Ok(answer)
+        };
+        let mut answer = index(connection, "").await?;
+        if let Some([kind, which @ ..]) = answer.as_deref()
+            && kind == "which"
+        {
+            self.forget_the_dead(connection, new, which).await?;
+            answer = index(connection, "sure").await?;
+        }
+        let Some([_, ending @ ..]) = answer.as_deref() else {
             return Ok(Issued::Lost);
         };
 
@@ -126,8 +137,8 @@ impl RedisTokens {
             .arg(millis(UNCONFIRMED.min(self.0.ttl)));
         set.exec_async(connection).await?;
 
-        let (names, parts) = halves(&ending);
-        self.delete(connection, &parts).await?;
+        let (names, ended) = halves(ending);
+        self.delete(connection, &ended).await?;
         let confirm = async |connection: &mut Connection, ended: &[&str]| -> RedisResult<u8> {
             let arguments = [&[generation, name], ended].concat();
             let keys = [new.hash.as_str()];
@@ -148,6 +159,20 @@ impl RedisTokens {
         // Whoever ended it may have been done before its key was written.
         self.take_back(connection, new).await?;
         Ok(Issued::Done)
+    }
+
+    /// Forgets those of these sessions whose keys are gone.
+    async fn forget_the_dead(
+        &self,
+        connection: &mut Connection,
+        new: &New,
+        which: &[String],
+    ) -> RedisResult<()> {
+        let (names, keys) = halves(which);
+        let alive = alive(connection, &keys).await?;
+        let dead = names.into_iter().zip(alive).filter(|(_, alive)| !alive);
+        let dead: Vec<&str> = dead.map(|(name, _)| name).collect();
+        self.forget(connection, &new.hash, "", &dead).await
     }
 
     /// Takes back whatever was written of a session that did not come about.
@@ -177,7 +202,7 @@ impl RedisTokens {
         let ask = async |connection: &mut Connection| command.query_async(connection).await;
         let text: Option<String> = self.0.link.write(ask).await?;
         let record = text.and_then(|text| record::read(id.user_id(), id.name(), &text));
-        Ok(record.and_then(|record| record.session))
+        Ok(record.map(|record| record.session))
     }
 
     /// See [`Tokens::sessions`](crate::store::tokens::Tokens::sessions).
@@ -189,21 +214,16 @@ impl RedisTokens {
         let ask = async |connection: &mut Connection| -> RedisResult<Vec<Session>> {
             let mut command = redis::cmd("HGETALL");
             let fields: Vec<(String, String)> = command.arg(&hash).query_async(connection).await?;
-            let known: Vec<(String, Session)> = fields
+            let known = fields
                 .iter()
-                .filter_map(|(name, text)| record::read(user_id, name, text))
-                .filter_map(|record| Some((self.key(&record.key), record.session?)))
-                .collect();
-            if known.is_empty() {
-                return Ok(Vec::new());
-            }
-            // The index knows more than there is: what was not checked for long, what a process that ended left behind.
-            let mut command = redis::cmd("MGET");
-            let keys: Vec<&String> = known.iter().map(|(key, _)| key).collect();
-            let holders: Vec<Option<String>> = command.arg(keys).query_async(connection).await?;
-            let living = known.into_iter().zip(holders);
-            let living = living.filter(|(_, holder)| holder.is_some());
-            Ok(living.map(|((_, session), _)| session).collect())
+                .filter_map(|(name, text)| record::read(user_id, name, text));
+            let known: Vec<Record> = known.collect();
+            // The index knows more than there is: what was not checked for long, what a process that ended left behind. And who
+            // marked a session may have failed to end it.
+            let keys: Vec<&str> = known.iter().map(|record| record.key.as_str()).collect();
+            let alive = alive(connection, &keys).await?;
+            let living = known.into_iter().zip(alive).filter(|(_, alive)| *alive);
+            Ok(living.map(|(record, _)| record.session).collect())
         };
         let mut sessions = self.0.link.write(ask).await?;
         crate::store::tokens::newest_first(&mut sessions);
@@ -217,63 +237,66 @@ impl RedisTokens {
     ) -> Result<Option<i64>, StoreError> {
         let (store, token) = (self.clone(), token.to_owned());
         to_its_end(async move {
-            let part = store.part(&token);
-            let Some(user_id) = store.remove_key(&part).await? else {
-                return Ok(None);
-            };
-            // Without the database the hash has no name yet: its record then stays until it expires. So it does if this
-            // fails: the token is dead.
-            if let Ok(hash) = store.sessions_key(user_id) {
-                let id = SessionId::of(user_id, &token);
-                let forget = async |connection: &mut Connection| {
-                    store.forget(connection, &hash, "", &[id.name()]).await
-                };
-                if let Err(error) = store.0.link.write(forget).await {
-                    tracing::debug!(%error, "the record of an ended session was not deleted");
+            let keys = store.with_companion(store.key(&token));
+            let work = async |connection: &mut Connection| -> RedisResult<Option<String>> {
+                let user_id = store.remove_key(connection, &keys).await?;
+                let id = user_id.as_ref().and_then(|id| id.parse().ok());
+                // Without the database the hash has no name yet: the record then stays until it expires.
+                if let Some(id) = id.map(|id| SessionId::of(id, &token))
+                    && let Ok(hash) = store.sessions_key(id.user_id())
+                {
+                    store.try_to_forget(connection, &hash, &id).await;
                 }
-            }
-            Ok(Some(user_id))
+                // Also if it was gone already: somebody may try again because of the replicas.
+                store.0.link.wait_for_replicas(connection).await?;
+                Ok(user_id)
+            };
+            let user_id = store.0.link.write(work).await?;
+            let user_id = user_id.map(|id| id.parse().map_err(|_| not_ours()));
+            user_id.transpose()
         })
         .await
-    }
-
-    /// Deletes a token's key and tells whose it was.
-    async fn remove_key(&self, part: &str) -> Result<Option<i64>, StoreError> {
-        let keys = self.keys(part);
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let script = &self.0.scripts.remove;
-        let remove = async |connection: &mut Connection| {
-            let user_id = script.run(connection, &keys, &[]).await?;
-            // Also if it was gone already: somebody may try again because of the replicas.
-            self.0.link.wait_for_replicas(connection).await?;
-            Ok(user_id)
-        };
-        let user_id: Option<String> = self.0.link.write(remove).await?;
-        let user_id = user_id.map(|id| id.parse().map_err(|_| not_ours()));
-        user_id.transpose()
     }
 
     /// See [`Tokens::end`](crate::store::tokens::Tokens::end).
     pub(in crate::store::tokens) async fn end(&self, id: &SessionId) -> Result<bool, StoreError> {
         let (store, id) = (self.clone(), id.clone());
+        let hash = self.sessions_key(id.user_id())?;
         to_its_end(async move {
-            let hash = store.sessions_key(id.user_id())?;
             let script = &store.0.scripts.mark;
-            let mark = async |connection: &mut Connection| {
-                script.run(connection, &[&hash], &[id.name()]).await
+            let work = async |connection: &mut Connection| -> RedisResult<bool> {
+                let marked: Option<(String, String)> =
+                    script.run(connection, &[&hash], &[id.name()]).await?;
+                let Some((key, state)) = marked else {
+                    return Ok(false);
+                };
+                let keys = store.with_companion(key);
+                let was_alive = store.remove_key(connection, &keys).await?.is_some();
+                store.try_to_forget(connection, &hash, &id).await;
+                store.0.link.wait_for_replicas(connection).await?;
+                // Somebody who tries again, because the first try was not told to be done, did not err in the id.
+                Ok(was_alive || state == "x")
             };
-            let part: Option<String> = store.0.link.write(mark).await?;
-            let Some(part) = part else {
-                return Ok(false);
-            };
-            let ended = store.remove_key(&part).await?.is_some();
-            let forget = async |connection: &mut Connection| {
-                store.forget(connection, &hash, "", &[id.name()]).await
-            };
-            store.0.link.write(forget).await?;
-            Ok(ended)
+            store.0.link.write(work).await
         })
         .await
+    }
+
+    /// Deletes a token's key, and its companion, and tells what stood there.
+    async fn remove_key(
+        &self,
+        connection: &mut Connection,
+        keys: &[String],
+    ) -> RedisResult<Option<String>> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.0.scripts.remove.run(connection, &keys, &[]).await
+    }
+
+    /// Forgets a session whose key is gone. If that fails, the token is dead all the same, and its record stays until it expires.
+    async fn try_to_forget(&self, connection: &mut Connection, hash: &str, id: &SessionId) {
+        if let Err(error) = self.forget(connection, hash, "", &[id.name()]).await {
+            tracing::debug!(%error, "the record of an ended session was not deleted");
+        }
     }
 
     /// See [`Tokens::end_all`](crate::store::tokens::Tokens::end_all).
@@ -289,17 +312,10 @@ impl RedisTokens {
         let store = self.clone();
         to_its_end(async move {
             let work = async |connection: &mut Connection| -> RedisResult<u64> {
-                let arguments = [&*keep, &*revocation];
-                let script = &store.0.scripts.revoke;
-                let ending: Option<Vec<String>> =
-                    script.run(connection, &[&hash], &arguments).await?;
-                let Some(ending) = ending else {
-                    return Ok(0);
-                };
-                let (names, parts) = halves(&ending);
-                let ended = store.delete(connection, &parts).await?;
+                let work = store.end_those_of(connection, &hash, &keep, &revocation);
+                let ended = work.await?;
+                // Last, so that a replica that is away does not make those who try again end what began meanwhile.
                 store.0.link.wait_for_replicas(connection).await?;
-                store.forget(connection, &hash, &revocation, &names).await?;
                 Ok(ended)
             };
             store.0.link.write(work).await
@@ -307,35 +323,33 @@ impl RedisTokens {
         .await
     }
 
-    /// Ends the sessions of one hash, and the hash.
-    pub(super) async fn clear_user(
+    /// Ends the sessions of one hash, but for one that is kept, and tells how many were alive.
+    pub(super) async fn end_those_of(
         &self,
         connection: &mut Connection,
         hash: &str,
+        keep: &str,
+        revocation: &str,
     ) -> RedisResult<u64> {
-        let records: Vec<String> = redis::cmd("HVALS")
-            .arg(hash)
-            .query_async(connection)
-            .await?;
-        let parts: Vec<String> = records
-            .iter()
-            .filter_map(|text| record::read(0, "", text))
-            .map(|record| record.key)
-            .collect();
-        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let ended = self.delete(connection, &parts).await?;
-        redis::cmd("DEL").arg(hash).exec_async(connection).await?;
+        let script = &self.0.scripts.revoke;
+        let ending: Option<Vec<String>> =
+            script.run(connection, &[hash], &[keep, revocation]).await?;
+        let Some(ending) = ending else {
+            return Ok(0);
+        };
+        let (names, keys) = halves(&ending);
+        let ended = self.delete(connection, &keys).await?;
+        self.forget(connection, hash, revocation, &names).await?;
         Ok(ended)
     }
 
     /// Deletes the keys of tokens, each in its slot, and tells how many were alive.
-    async fn delete(&self, connection: &mut Connection, parts: &[&str]) -> RedisResult<u64> {
-        if parts.is_empty() {
+    async fn delete(&self, connection: &mut Connection, keys: &[&str]) -> RedisResult<u64> {
+        if keys.is_empty() {
             return Ok(0);
         }
-        let keys: Vec<String> = parts.iter().map(|part| self.key(part)).collect();
         let companions: Vec<String> = keys.iter().filter_map(|key| self.companion(key)).collect();
-        let ended = redis::cmd("DEL").arg(&keys).query_async(connection).await?;
+        let ended = redis::cmd("DEL").arg(keys).query_async(connection).await?;
         if !companions.is_empty() {
             redis::cmd("DEL")
                 .arg(&companions)
@@ -368,6 +382,16 @@ fn halves(ending: &[String]) -> (Vec<&str>, Vec<&str>) {
     pairs
         .filter_map(|pair| Some((pair.first()?.as_str(), pair.last()?.as_str())))
         .unzip()
+}
+
+/// Which of these keys are there.
+async fn alive(connection: &mut Connection, keys: &[&str]) -> RedisResult<Vec<bool>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut command = redis::cmd("MGET");
+    let values: Vec<Option<String>> = command.arg(keys).query_async(connection).await?;
+    Ok(values.iter().map(Option::is_some).collect())
 }
 
 /// Nobody has to guess it: it only must not come again while a log-in remembers it.

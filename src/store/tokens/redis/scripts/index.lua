@@ -6,7 +6,9 @@
 -- ARGV[4]  how long the hash stays after the last of its sessions, in ms
 -- ARGV[5]  the most sessions
 -- ARGV[6]  the end of the record: key, address, username, user agent
--- Answers with false, or with name and key of each session that has to end now.
+-- ARGV[7]  something if it was looked whether the keys of those are there that would end otherwise
+-- Answers with false; or with `which`, and name and key of each session whose key may be gone, for there are too many; or with
+-- `done`, and name and key of each session that has to end now.
 if redis.call('HGET', KEYS[1], 'g') ~= ARGV[1] then
     return false
 end
@@ -14,7 +16,7 @@ local time = redis.call('TIME')
 local seconds = tonumber(time[1])
 local now = seconds * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-local living, ending = {}, {}
+local living, ending = {}, {'done'}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
     local name, record = all[i], all[i + 1]
@@ -34,6 +36,20 @@ for i = 1, #all, 2 do
 end
 
 local surplus = #living + 1 - tonumber(ARGV[5])
+if surplus > 0 and ARGV[7] == '' then
+    -- What was not checked for long, and what a process that ended left behind, must not end a session that is in use. Of
+    -- one that is being issued the key may not be there yet.
+    local which = {'which'}
+    for _, session in ipairs(living) do
+        if session.created + 60000 < now then
+            which[#which + 1] = session.name
+            which[#which + 1] = session.key
+        end
+    end
+    if #which > 1 then
+        return which
+    end
+end
 if surplus > 0 then
     table.sort(living, function(a, b)
         if a.created ~= b.created then
