@@ -223,7 +223,7 @@ async fn clearing_ends_all_sessions_and_touches_nothing_else() {
 async fn a_user_of_redis_needs_few_rights() {
     let redis = RedisServer::start();
     let rule = "on >secret resetkeys ~clv_* ~claviger:* resetchannels -@all +get +mget +set +pttl +pexpire \
-                +del +hget +hgetall +hset +hdel +setrange +evalsha +eval +time +scan +ping +info";
+                +del +hget +hgetall +hset +hdel +setrange +evalsha +eval +time +scan +ping +info +role";
     let words: Vec<&str> = ["ACL", "SETUSER", "claviger"]
         .into_iter()
         .chain(rule.split(' '))

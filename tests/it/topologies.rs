@@ -7,6 +7,7 @@ use crate::common::{Backend, PASSWORD, TestApp};
 mod cluster;
 mod idle;
 mod replicas;
+mod rights;
 mod sentinel;
 mod single;
 mod tls;

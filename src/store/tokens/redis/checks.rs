@@ -8,23 +8,12 @@ use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, ServerError, ServerErrorKind, Value};
+use redis::{Pipeline, ServerError, ServerErrorKind, Value};
 use tokio::sync::oneshot;
 
 use super::failure::{Attempt, unexpected};
 use super::node::Node;
 use super::scripts::Script;
-
-/// What is asked of a token's key.
-pub(super) enum Question<'a> {
-    /// Whose it is and how long it lives.
-    Read { key: &'a str },
-    /// The same, and that it is in use.
-    Use { script: Cmd },
-}
-
-/// What the server said: whose the token is, and how long it lives in milliseconds.
-pub(super) type Answer = Result<(Value, Value), Attempt>;
 
 /// The script of the check with an idle limit.
 pub(super) struct Idle {
@@ -41,32 +30,47 @@ impl Idle {
     }
 }
 
+/// What is asked of a token's key: whose it is and how long it lives; and in the same breath, where there is an idle limit,
+/// that the token lives on.
+pub(super) struct Question<'a> {
+    key: &'a str,
+    use_of: Option<(&'a Idle, &'a str)>,
+}
+
+/// What the server said: whose the token is, and how long it lives in milliseconds.
+pub(super) type Answer = Result<(Value, Value), Attempt>;
+
 impl<'a> Question<'a> {
-    pub(super) fn new(key: &'a str, companion: Option<&str>, idle: Option<&Idle>) -> Self {
-        match (companion, idle) {
-            (Some(companion), Some(Idle { script, limit })) => Self::Use {
-                script: script.command(&[key, companion], &[limit]),
-            },
-            _ => Self::Read { key },
+    pub(super) fn new(key: &'a str, companion: Option<&'a str>, idle: Option<&'a Idle>) -> Self {
+        Self {
+            key,
+            use_of: idle.zip(companion),
         }
     }
 
     fn add_to(&self, commands: &mut Pipeline) {
-        match self {
-            Self::Read { key } => {
-                commands.cmd("GET").arg(key).cmd("PTTL").arg(key);
+        match self.use_of {
+            None => {
+                commands.cmd("GET").arg(self.key).cmd("PTTL").arg(self.key);
             }
-            Self::Use { script } => {
-                commands.add_command(script.clone());
+            Some((Idle { script, limit }, companion)) => {
+                commands.add_command(script.command(&[self.key, companion], &[limit]));
+            }
+        }
+    }
+
+    /// The commands, for a server that does not know the script.
+    fn add_whole_to(&self, commands: &mut Pipeline) {
+        match self.use_of {
+            None => self.add_to(commands),
+            Some((Idle { script, limit }, companion)) => {
+                commands.add_command(script.whole(&[self.key, companion], &[limit]));
             }
         }
     }
 
     fn answers(&self) -> usize {
-        match self {
-            Self::Read { .. } => 2,
-            Self::Use { .. } => 1,
-        }
+        if self.use_of.is_some() { 1 } else { 2 }
     }
 }
 
@@ -90,24 +94,22 @@ impl Node {
             .unwrap_or_else(|_| Err(unexpected("the task that sends the checks ended").into()))
     }
 
-    /// Asks alone, before the slot of the key has come to this server for good.
-    pub(super) async fn ask_ahead(&self, question: &Question<'_>) -> Answer {
+    /// Asks alone, with the whole script if there is one. `ahead`: before the slot of the key has come to this server for
+    /// good.
+    pub(super) async fn ask_alone(&self, question: &Question<'_>, ahead: bool) -> Answer {
         let mut plain = Pipeline::new();
-        question.add_to(&mut plain);
+        question.add_whole_to(&mut plain);
         let mut commands = Pipeline::new();
         for command in plain.cmd_iter() {
-            commands.cmd("ASKING").add_command(command.clone());
+            if ahead {
+                commands.cmd("ASKING");
+            }
+            commands.add_command(command.clone());
         }
         let answers = self.share(&commands).await?;
-        let mut answers = answers.into_iter().skip(1).step_by(2);
+        let each = if ahead { 2 } else { 1 };
+        let mut answers = answers.into_iter().skip(each - 1).step_by(each);
         answer(&mut answers, question.answers())
-    }
-
-    /// Has the server learn the script of the question.
-    pub(super) async fn learn(&self, idle: &Idle) -> Result<(), Attempt> {
-        let mut commands = Pipeline::new();
-        commands.add_command(idle.script.load());
-        self.share(&commands).await.map(drop)
     }
 
     /// Adds a check to the next batch, and tells whether it is the first: whoever adds that one has to start the task that

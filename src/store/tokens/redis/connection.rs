@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 
 use super::failure::{Failure, Refusal, unexpected};
 use super::node::{Node, is_lost};
-use super::route::{Parts, is_for_all, key_of};
+use super::route::{Parts, key_of};
 use super::topology::Topology;
 
 /// Redirections that one command follows: a slot that moves is in one of two places, and the second may be told late.
@@ -162,16 +162,7 @@ impl Connection {
 
     async fn run(&mut self, command: &Cmd) -> RedisResult<Value> {
         let masters = self.topology.masters().await?;
-        let Some(key) = key_of(command) else {
-            let mut last = None;
-            for master in masters.all() {
-                last = Some(self.on(&master.node, command).await?.extract_error()?);
-                if !is_for_all(command) {
-                    break;
-                }
-            }
-            return last.ok_or_else(|| Failure::Uncovered.into());
-        };
+        let key = key_of(command).unwrap_or_default();
         if self.topology.is_cluster()
             && let Some(parts) = Parts::of(command)
         {

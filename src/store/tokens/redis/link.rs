@@ -20,7 +20,7 @@ use crate::config;
 use crate::store::tokens::InvalidTokensUrl;
 use crate::store::{PoolStatus, StoreError};
 
-/// Redirections that a check follows, and scripts that it has servers learn.
+/// How often a check is asked once more, elsewhere or with the whole script.
 const DETOURS: usize = 4;
 
 /// Keys that one step of `SCAN` looks at.
@@ -107,7 +107,7 @@ impl Link {
         let begin = tokio::time::Instant::now();
         if let Some(masters) = self.topology.known() {
             let node = masters.of(key.as_bytes())?;
-            let answer = self.ask(node, question, false).await?;
+            let answer = self.ask(node, question).await?;
             if !self.needs_detour(&answer.0, node) {
                 return Ok(answer);
             }
@@ -123,18 +123,23 @@ impl Link {
         is_unknown_script(error) || self.topology.redirection(answer, node).is_some()
     }
 
-    /// The same, wherever the servers send us, and whatever they have to learn.
+    /// The same, wherever the servers send us, and of servers that don't know the script.
     async fn detour(&self, key: &str, question: &Question<'_>) -> Answer {
         let mut node = Arc::clone(self.topology.masters().await?.of(key.as_bytes())?);
-        let mut ahead = false;
+        let (mut alone, mut ahead) = (false, false);
         for _ in 0..DETOURS {
-            let answer = self.ask(&node, question, ahead).await?;
+            let answer = if alone {
+                node.ask_alone(question, ahead).await?
+            } else {
+                self.ask(&node, question).await?
+            };
             if let Some(elsewhere) = self.topology.redirection(&answer.0, &node) {
                 (node, ahead) = elsewhere;
-            } else if let (Value::ServerError(error), Some(idle)) = (&answer.0, &self.idle)
+                alone = ahead;
+            } else if let Value::ServerError(error) = &answer.0
                 && is_unknown_script(error)
             {
-                node.learn(idle).await?;
+                alone = true;
             } else {
                 return Ok(answer);
             }
@@ -142,15 +147,11 @@ impl Link {
         Err(unexpected("sent from one server to another").into())
     }
 
-    async fn ask(&self, node: &Arc<Node>, question: &Question<'_>, ahead: bool) -> Answer {
+    async fn ask(&self, node: &Arc<Node>, question: &Question<'_>) -> Answer {
         if node.refuses_writes() {
             return Err(RedisError::from(Failure::Suspect).into());
         }
-        if ahead {
-            node.ask_ahead(question).await
-        } else {
-            node.ask(question).await
-        }
+        node.ask(question).await
     }
 
     /// Runs commands on a connection of the pool.

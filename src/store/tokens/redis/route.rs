@@ -7,7 +7,7 @@ use super::place::Address;
 use super::slots;
 
 /// Commands that are about no key.
-const KEYLESS: [&[u8]; 5] = [b"INFO", b"PING", b"ROLE", b"SCAN", b"SCRIPT"];
+const KEYLESS: [&[u8]; 4] = [b"INFO", b"PING", b"ROLE", b"SCAN"];
 
 /// The first key of a command, of those that this service knows; all keys of one command are in one slot, or [`Parts`] takes it
 /// apart.
@@ -17,11 +17,6 @@ pub(super) fn key_of(command: &Cmd) -> Option<&[u8]> {
         return None;
     }
     argument(command, if is_script(name) { 3 } else { 1 })
-}
-
-/// Whether each master has to be told.
-pub(super) fn is_for_all(command: &Cmd) -> bool {
-    argument(command, 0) == Some(b"SCRIPT")
 }
 
 fn is_script(name: &[u8]) -> bool {
@@ -144,7 +139,6 @@ mod tests {
             Some(b"a".to_vec())
         );
         assert_eq!(key(&["EVAL", "code", "2", "a", "b"]), Some(b"a".to_vec()));
-        assert_eq!(key(&["SCRIPT", "LOAD", "code"]), None);
         assert_eq!(key(&["INFO", "memory"]), None);
         assert_eq!(key(&["PING"]), None);
     }

@@ -67,8 +67,7 @@ impl Script {
         match known {
             // After a restart, a fail-over or `SCRIPT FLUSH`.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let whole = Self::invocation("EVAL", self.code, keys, arguments);
-                whole.query_async(connection).await
+                self.whole(keys, arguments).query_async(connection).await
             }
             result => result,
         }
@@ -79,11 +78,9 @@ impl Script {
         Self::invocation("EVALSHA", &self.hash, keys, arguments)
     }
 
-    /// The command that makes a server know it.
-    pub(super) fn load(&self) -> Cmd {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.code);
-        command
+    /// The command that runs it on a server that does not know it, and from then on does.
+    pub(super) fn whole(&self, keys: &[&str], arguments: &[&str]) -> Cmd {
+        Self::invocation("EVAL", self.code, keys, arguments)
     }
 
     fn invocation(command: &str, script: &str, keys: &[&str], arguments: &[&str]) -> Cmd {

@@ -220,7 +220,7 @@ impl Topology {
 
     /// Something failed, so that the masters may be others now.
     pub(super) fn doubt(&self) {
-        if !self.read().doubted {
+        if !matches!(self.kind, Kind::Single) && !self.read().doubted {
             self.write().doubted = true;
         }
     }
