@@ -13,6 +13,7 @@ mod docs;
 pub mod error;
 pub mod extract;
 mod hello;
+pub(crate) mod objects;
 mod observe;
 mod ops;
 mod request_id;

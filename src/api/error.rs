@@ -14,6 +14,8 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 use super::dialect::Dialect;
+use crate::auth::CheckError;
+use crate::store::with_sources;
 
 /// The wait that is suggested while a dependency is away, in seconds. It is looked at once a second, so 1 would be too
 /// eager for a herd and much more would keep people waiting after it is back.
@@ -24,6 +26,8 @@ const DEPENDENCY_RETRY_AFTER: u64 = 2;
 pub enum ApiError {
     /// The name and the password don't belong together, for whatever reason.
     InvalidCredentials,
+    /// Whoever holds the token does not know the current password.
+    WrongPassword,
     /// No bearer token was sent.
     MissingToken,
     /// The token is malformed, unknown, expired or revoked.
@@ -38,10 +42,11 @@ pub enum ApiError {
     MethodNotAllowed,
     /// The body is larger than `server.body_limit`.
     PayloadTooLarge,
-    /// The body is neither JSON nor a form.
-    UnsupportedMediaType,
-    /// The body is no form, where nothing else is taken.
-    NotAForm,
+    /// The body is written in another way than the route reads.
+    UnsupportedMediaType {
+        /// In which it does.
+        expected: &'static str,
+    },
     /// The body can't be parsed; the text says why without quoting it.
     MalformedBody(String),
     /// The body was parsed, but fields are missing or wrong.
@@ -104,10 +109,17 @@ pub struct Problem {
 }
 
 impl ApiError {
+    /// Invalid input, with what the domain says of each field.
+    pub(crate) fn invalid_input(fields: Vec<(&'static str, String)>) -> Self {
+        let fields = fields.into_iter();
+        let errors = fields.map(|(field, message)| FieldError { field, message });
+        Self::InvalidInput(errors.collect())
+    }
+
     /// The stable name of the error.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::InvalidCredentials => "invalid-credentials",
+            Self::InvalidCredentials | Self::WrongPassword => "invalid-credentials",
             Self::MissingToken => "missing-token",
             Self::InvalidToken => "invalid-token",
             Self::InvalidClient => "invalid-client",
@@ -115,7 +127,7 @@ impl ApiError {
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PayloadTooLarge => "payload-too-large",
-            Self::UnsupportedMediaType | Self::NotAForm => "unsupported-media-type",
+            Self::UnsupportedMediaType { .. } => "unsupported-media-type",
             Self::MalformedBody(_) => "malformed-body",
             Self::InvalidInput(_) | Self::UnsupportedGrantType => "invalid-input",
             Self::RequestTimeout => "request-timeout",
@@ -132,11 +144,11 @@ impl ApiError {
             | Self::MissingToken
             | Self::InvalidToken
             | Self::InvalidClient => StatusCode::UNAUTHORIZED,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::WrongPassword => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType | Self::NotAForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MalformedBody(_) => StatusCode::BAD_REQUEST,
             Self::InvalidInput(_) | Self::UnsupportedGrantType => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -149,7 +161,7 @@ impl ApiError {
 
     fn title(&self) -> &'static str {
         match self {
-            Self::InvalidCredentials => "Invalid credentials",
+            Self::InvalidCredentials | Self::WrongPassword => "Invalid credentials",
             Self::MissingToken => "Token missing",
             Self::InvalidToken => "Token invalid",
             Self::InvalidClient => "Client invalid",
@@ -157,7 +169,7 @@ impl ApiError {
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::PayloadTooLarge => "Body too large",
-            Self::UnsupportedMediaType | Self::NotAForm => "Unsupported media type",
+            Self::UnsupportedMediaType { .. } => "Unsupported media type",
             Self::MalformedBody(_) => "Malformed body",
             Self::InvalidInput(_) | Self::UnsupportedGrantType => "Invalid input",
             Self::RequestTimeout => "Request timed out",
@@ -170,6 +182,7 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::InvalidCredentials => "The username or the password is wrong.".to_owned(),
+            Self::WrongPassword => "The current password is wrong.".to_owned(),
             Self::MissingToken => "Send the token as 'Authorization: Bearer <token>'.".to_owned(),
             Self::InvalidToken => "The token is malformed, unknown, expired or revoked.".to_owned(),
             Self::InvalidClient => {
@@ -179,10 +192,7 @@ impl ApiError {
             Self::NotFound => "There is no such resource.".to_owned(),
             Self::MethodNotAllowed => "The resource does not know this method; see the header Allow.".to_owned(),
             Self::PayloadTooLarge => "The body is larger than the service takes.".to_owned(),
-            Self::UnsupportedMediaType => {
-                "Send application/json or application/x-www-form-urlencoded.".to_owned()
-            }
-            Self::NotAForm => "Send application/x-www-form-urlencoded.".to_owned(),
+            Self::UnsupportedMediaType { expected } => format!("Send {expected}."),
             Self::MalformedBody(reason) => reason.clone(),
             Self::InvalidInput(_) => "Some fields are missing or wrong; see errors.".to_owned(),
             Self::UnsupportedGrantType => "grant_type, if sent, must be 'password'.".to_owned(),
@@ -257,6 +267,23 @@ impl ApiError {
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+}
+
+/// What a client is told of a token that is not accepted, or of a store that is away. The cause stays here, in the log.
+impl From<CheckError> for ApiError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::InvalidToken => Self::InvalidToken,
+            CheckError::Unavailable(cause) => {
+                tracing::warn!(cause = %with_sources(&cause), "a request could not be answered");
+                Self::DependencyUnavailable
+            }
+            CheckError::Internal(cause) => {
+                tracing::error!(%cause, "a request failed");
+                Self::Internal
+            }
         }
     }
 }

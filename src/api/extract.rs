@@ -1,18 +1,25 @@
 //! What handlers ask for in their signature: asking is the check.
 
+mod body;
 mod client;
 mod client_credentials;
 mod credentials;
+mod fields;
+mod password_change;
+mod query;
 mod token_form;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+pub(super) use self::body::Encoding;
 pub use self::client::{Client, ClientAddress};
 pub use self::client_credentials::RegisteredClient;
 pub use self::credentials::Credentials;
-pub(super) use self::credentials::Encoding;
+pub use self::password_change::PasswordChange;
+pub use self::query::Paging;
+pub(super) use self::query::parameter;
 pub use self::token_form::TokenForm;
 use super::error::ApiError;
 use crate::auth::token::Token;

@@ -92,16 +92,28 @@ impl Accounts {
 
     /// Ends all sessions of a user, who need not exist any more.
     pub async fn end_sessions(&self, id: i64) -> Result<Change, StoreError> {
-        let revocation = Revocation::of_user(id);
-        self.revocations.note(&revocation).await?;
-        self.settle(true, &revocation).await
+        self.end(&Revocation::of_user(id)).await
     }
 
     /// Ends one session.
     pub async fn end_session(&self, session: SessionId) -> Result<Change, StoreError> {
-        let revocation = Revocation::of_session(session);
-        self.revocations.note(&revocation).await?;
-        self.settle(true, &revocation).await
+        self.end(&Revocation::of_session(session)).await
+    }
+
+    /// Ends sessions without a change to an account. It is noted only if it can't be done now: what is noted a service may carry
+    /// out first, and then nobody could tell here whether there was anything to end.
+    async fn end(&self, revocation: &Revocation) -> Result<Change, StoreError> {
+        if !self.reaches_tokens {
+            self.revocations.note(revocation).await?;
+            return Ok(Change::Noted);
+        }
+        match revocation.carry_out(&self.tokens).await {
+            Ok(ended) => Ok(Change::Done { ended }),
+            Err(error) => {
+                self.revocations.note(revocation).await?;
+                Ok(Change::Pending(error))
+            }
+        }
     }
 
     async fn settle(&self, found: bool, revocation: &Revocation) -> Result<Change, StoreError> {

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use clap::Subcommand;
-use serde_json::json;
 
 use super::exit::Failure;
 use super::stores::Stores;
-use super::user::{find, rfc3339, tell};
+use super::user::{find, tell};
+use crate::api::objects::{SessionObject, rfc3339};
 use crate::auth::accounts::Change;
 use crate::config::Config;
 use crate::store::tokens::{Session, SessionId};
@@ -66,7 +66,7 @@ pub(super) async fn run(
                 Change::Done { ended: 0 } => Err(Failure::Data(
                     "there is no living session of this id".to_owned(),
                 )),
-                change => tell(&format!("revoked {id}"), change, out),
+                change => tell("revoked the session", change, out),
             }
         }
         Command::RevokeAll { name } => {
@@ -100,19 +100,7 @@ fn as_table(sessions: &[Session], out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn as_json(sessions: &[Session], out: &mut dyn Write) -> Result<(), Failure> {
-    let objects: Vec<_> = sessions
-        .iter()
-        .map(|session| {
-            json!({
-                "id": session.id.to_string(),
-                "created_at": rfc3339(&session.created_at),
-                "expires_at": rfc3339(&session.expires_at),
-                "last_seen_at": rfc3339(&session.last_seen_at),
-                "ip": session.device.address(),
-                "user_agent": session.device.user_agent(),
-            })
-        })
-        .collect();
+    let objects: Vec<SessionObject> = sessions.iter().map(SessionObject::from).collect();
     let text = serde_json::to_string_pretty(&objects).map_err(anyhow::Error::from)?;
     Ok(writeln!(out, "{text}")?)
 }

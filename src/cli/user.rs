@@ -2,14 +2,13 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::exit::Failure;
 use super::stores::Stores;
+use crate::api::objects::{UserObject, rfc3339};
 use crate::app::BuildError;
 use crate::auth::accounts::Change;
 use crate::auth::hash_pool::sizing::Sizing;
@@ -239,7 +238,9 @@ async fn list(users: &Users, as_json: bool, out: &mut dyn Write) -> Result<(), F
         after = last.id;
         for user in &page {
             if as_json {
-                write!(out, "{}\n  {}", if first { "" } else { "," }, object(user))?;
+                let object = serde_json::to_string(&UserObject::from(user));
+                let object = object.map_err(anyhow::Error::from)?;
+                write!(out, "{}\n  {object}", if first { "" } else { "," })?;
             } else {
                 let admin = if user.is_admin { "yes" } else { "no" };
                 let state = if user.disabled_at.is_some() {
@@ -264,23 +265,6 @@ async fn list(users: &Users, as_json: bool, out: &mut dyn Write) -> Result<(), F
         writeln!(out, "{}]", if first { "" } else { "\n" })?;
     }
     Ok(())
-}
-
-fn object(user: &User) -> serde_json::Value {
-    json!({
-        "id": user.id,
-        "username": user.username,
-        "is_admin": user.is_admin,
-        "disabled": user.disabled_at.is_some(),
-        "created_at": rfc3339(&user.created_at),
-        "updated_at": rfc3339(&user.updated_at),
-        "last_login_at": user.last_login_at.as_ref().map(rfc3339),
-        "password_changed_at": user.password_changed_at.as_ref().map(rfc3339),
-    })
-}
-
-pub(super) fn rfc3339(time: &DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]

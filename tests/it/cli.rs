@@ -1,5 +1,7 @@
 //! The command line, as an operator uses it: the built program, its output and its exit codes.
 
+mod sessions;
+
 use claviger::config::{self, Config};
 use claviger::store::schema::Schema;
 use claviger::store::tokens::{Device, Issued, Tokens};

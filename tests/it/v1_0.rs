@@ -2,4 +2,7 @@
 
 mod forward_auth;
 mod token;
+mod user;
 mod user_auth;
+mod user_password;
+mod user_sessions;

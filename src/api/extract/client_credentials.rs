@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-use super::credentials::decode;
+use super::body::decode;
 use crate::api::AppState;
 use crate::api::error::ApiError;
 

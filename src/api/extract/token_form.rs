@@ -3,8 +3,8 @@
 use axum::extract::{FromRequest, Request};
 use zeroize::Zeroizing;
 
-use super::Encoding;
-use super::credentials::{Field, Value, decode, malformed, read};
+use super::body::{Encoding, decode, malformed, read};
+use super::fields::{Fields, Value};
 use crate::api::AppState;
 use crate::api::error::ApiError;
 
@@ -23,22 +23,19 @@ impl FromRequest<AppState> for TokenForm {
         // Before anything is refused: a connection on which a body is left unread can't be used again.
         let bytes = read(body, state.config().server.body_limit).await?;
         if Encoding::of(&parts.headers) != Some(Encoding::Form) {
-            return Err(ApiError::NotAForm);
+            return Err(ApiError::UnsupportedMediaType {
+                expected: "application/x-www-form-urlencoded",
+            });
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| malformed("The body is not UTF-8."))?;
-        let mut token = Field::default();
+        let mut fields = Fields::named(["token"]);
         for pair in text.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if decode(name)? == "token" {
-                token.set(Value::Text(Zeroizing::new(decode(value)?)));
+            if let Some(field) = fields.get_mut(&decode(name)?) {
+                field.set(Value::Text(Zeroizing::new(decode(value)?)));
             }
         }
-        let mut errors = Vec::new();
-        let token = token.check("token", &mut errors);
-        if errors.is_empty() {
-            Ok(Self { token })
-        } else {
-            Err(ApiError::InvalidInput(errors))
-        }
+        let [token] = fields.check()?;
+        Ok(Self { token })
     }
 }

@@ -174,20 +174,48 @@ impl TestApp {
 
     /// Checks a token.
     pub(crate) async fn check(&self, token: &str) -> Answer {
-        self.with_token("GET", token).await
+        self.call_with("GET", "/v1.0/user/auth", token).await
     }
 
     /// Logs out.
     pub(crate) async fn log_out(&self, token: &str) -> Answer {
-        self.with_token("DELETE", token).await
+        self.call_with("DELETE", "/v1.0/user/auth", token).await
     }
 
-    async fn with_token(&self, method: &str, token: &str) -> Answer {
+    /// A request with a token and without a body.
+    pub(crate) async fn call_with(&self, method: &str, path: &str, token: &str) -> Answer {
         let request = Request::builder()
             .method(method)
-            .uri("/v1.0/user/auth")
+            .uri(path)
             .header("authorization", format!("Bearer {token}"));
         self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Changes the password of the one who holds the token.
+    pub(crate) async fn change_password(&self, token: &str, current: &str, new: &str) -> Answer {
+        let body = json!({ "current_password": current, "new_password": new });
+        self.put_password(token, "application/json", body.to_string())
+            .await
+    }
+
+    /// Puts to the own password.
+    pub(crate) async fn put_password(
+        &self,
+        token: &str,
+        content_type: &str,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let request = Request::put("/v1.0/user/password")
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", content_type);
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// The own sessions, the newest first.
+    pub(crate) async fn sessions(&self, token: &str) -> Vec<Value> {
+        let answer = self.call_with("GET", "/v1.0/user/sessions", token).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["items"].as_array().unwrap().clone()
     }
 
     /// The value of a metric, as it stands in a scrape: `name{labels}`.

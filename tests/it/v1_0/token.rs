@@ -24,7 +24,7 @@ async fn start(backend: Backend) -> TestApp {
     TestApp::start_with(backend, register).await
 }
 
-fn register(config: &mut Config) {
+pub(super) fn register(config: &mut Config) {
     for (name, secret) in [
         ("gate", SECRET),
         ("other.gate-2", "the secret of another client"),
@@ -74,17 +74,17 @@ async fn ask(app: &TestApp, path: &str, form: &str) -> Answer {
     .await
 }
 
-async fn introspect(app: &TestApp, token: &str) -> Answer {
+pub(super) async fn introspect(app: &TestApp, token: &str) -> Answer {
     ask(app, INTROSPECT, &format!("token={token}")).await
 }
 
-async fn revoke(app: &TestApp, token: &str) -> Answer {
+pub(super) async fn revoke(app: &TestApp, token: &str) -> Answer {
     ask(app, REVOKE, &format!("token={token}")).await
 }
 
 /// Asserts that this is all that is said of a token that is not alive.
 #[track_caller]
-fn inactive(answer: &Answer) {
+pub(super) fn inactive(answer: &Answer) {
     assert_eq!(
         (answer.status.as_u16(), answer.text().as_str()),
         (200, r#"{"active":false}"#)

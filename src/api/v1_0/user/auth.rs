@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::AppState;
-use crate::api::error::{ApiError, FieldError, Problem};
+use crate::api::error::{ApiError, Problem};
 use crate::api::extract::{Bearer, Client, Credentials};
 use crate::api::observe::UserId;
 use crate::auth::{CheckError, LoginError};
@@ -214,12 +214,7 @@ fn outcome<T>(result: &Result<T, LoginError>) -> LoginOutcome {
 /// What the client is told of a failed login. The cause stays here, in the log.
 fn refusal(error: LoginError) -> ApiError {
     match error {
-        LoginError::InvalidInput(fields) => ApiError::InvalidInput(
-            fields
-                .into_iter()
-                .map(|(field, message)| FieldError { field, message })
-                .collect(),
-        ),
+        LoginError::InvalidInput(fields) => ApiError::invalid_input(fields),
         LoginError::InvalidCredentials => ApiError::InvalidCredentials,
         LoginError::Overloaded { retry_after } => ApiError::Overloaded { retry_after },
         LoginError::Unavailable(cause) => {
@@ -229,22 +224,6 @@ fn refusal(error: LoginError) -> ApiError {
         LoginError::Internal(cause) => {
             tracing::error!(%cause, "a login failed");
             ApiError::Internal
-        }
-    }
-}
-
-impl From<CheckError> for ApiError {
-    fn from(error: CheckError) -> Self {
-        match error {
-            CheckError::InvalidToken => Self::InvalidToken,
-            CheckError::Unavailable(cause) => {
-                tracing::warn!(cause = %with_sources(&cause), "a token could not be checked");
-                Self::DependencyUnavailable
-            }
-            CheckError::Internal(cause) => {
-                tracing::error!(%cause, "a token could not be read");
-                Self::Internal
-            }
         }
     }
 }
