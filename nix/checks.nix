@@ -160,6 +160,8 @@ in
   tests = cargoCheck {
     name = "tests";
     inputs = [
+      pkgs.caddy
+      pkgs.haproxy
       pkgs.nginx
       pkgs.postgresql
       pkgs.redis

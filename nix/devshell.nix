@@ -19,6 +19,8 @@ mkShell {
       watchexec
 
       # The servers that tests and `make dev` start
+      caddy
+      haproxy
       nginx
       postgresql
       prometheus

@@ -16,6 +16,8 @@ mod docker;
 #[cfg(test)]
 mod eviction;
 #[cfg(test)]
+mod gateways;
+#[cfg(test)]
 mod hash_gate;
 #[cfg(test)]
 mod inherited;

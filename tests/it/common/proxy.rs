@@ -1,5 +1,6 @@
 //! A TCP proxy in front of a server, that can be broken and healed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +36,7 @@ impl Condition {
 pub(crate) struct Proxy {
     condition: Arc<watch::Sender<Condition>>,
     upstream: Arc<Mutex<String>>,
+    taken: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -57,10 +59,13 @@ impl Proxy {
         let watched = Arc::clone(&condition);
         let upstream = Arc::new(Mutex::new(upstream));
         let led = Arc::clone(&upstream);
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&taken);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
                 let upstream = led.lock().unwrap().clone();
                 connections.spawn(pass(client, upstream, watched.subscribe()));
             }
@@ -69,6 +74,7 @@ impl Proxy {
             Self {
                 condition,
                 upstream,
+                taken,
                 _tasks: tasks,
             },
             String::from(through).into(),
@@ -94,6 +100,11 @@ impl Proxy {
     pub(crate) fn restart(&self) {
         self.condition
             .send_modify(|condition| condition.restarts += 1);
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// New connections lead to the server of `url`; those that are open stay where they are.
