@@ -63,8 +63,9 @@ let
       installPhase = "touch $out";
     };
 
-  oauthPython = pkgs.python3.withPackages (python: [
+  testPython = pkgs.python3.withPackages (python: [
     python.authlib
+    python.redis
     python.requests
   ]);
 
@@ -156,7 +157,8 @@ in
     '';
   };
 
-  # tests/run finds the servers in PATH, and starts them in the sandbox.
+  # tests/run finds the servers in PATH, and starts them in the sandbox. The example for Node.js is left out: nixpkgs has no
+  # client of Redis for it. `make test` runs it.
   tests = cargoCheck {
     name = "tests";
     inputs = [
@@ -168,8 +170,9 @@ in
     ];
     command = ''
       export SSL_CERT_FILE=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt
-      export TEST_OAUTH_PYTHON=${oauthPython}/bin/python3
-      bash tests/run --offline
+      export TEST_OAUTH_PYTHON=${testPython}/bin/python3 TEST_CONSUMER_PYTHON=${testPython}/bin/python3
+      export TEST_NODE=left-out TEST_NODE_MODULES=left-out
+      bash tests/run --offline -- --skip Language__Nodejs
     '';
   };
 

@@ -6,6 +6,13 @@
   mkShell,
   claviger,
 }:
+let
+  testPython = pkgs.python3.withPackages (python: [
+    python.authlib
+    python.redis
+    python.requests
+  ]);
+in
 mkShell {
   inputsFrom = [ claviger ];
 
@@ -44,6 +51,7 @@ mkShell {
       git
       gnumake
       jq
+      nodejs
       python3
     ])
     ++ [
@@ -71,10 +79,6 @@ mkShell {
   # For rust-analyzer.
   env.RUST_SRC_PATH = "${pkgs.rustPlatform.rustLibSrc}";
   # For `make test`, which would fetch them elsewhere.
-  env.TEST_OAUTH_PYTHON = "${
-    pkgs.python3.withPackages (python: [
-      python.authlib
-      python.requests
-    ])
-  }/bin/python3";
+  env.TEST_OAUTH_PYTHON = "${testPython}/bin/python3";
+  env.TEST_CONSUMER_PYTHON = "${testPython}/bin/python3";
 }

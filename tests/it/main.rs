@@ -12,6 +12,8 @@ mod config;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod consumers;
+#[cfg(test)]
 mod docker;
 #[cfg(test)]
 mod eviction;
