@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use super::Setup;
 use crate::common::{
-    Backend, Deployment, PASSWORD, Program, RedisServer, TestApp, post_login, run, with_token,
+    Answer, Backend, Deployment, PASSWORD, Program, RedisServer, TestApp, post_login, run,
+    with_token,
 };
 
 /// A service with registered client, on a Redis of its own.
@@ -45,6 +46,16 @@ impl Served {
         self.service.send(&post_login(name)).await.token()
     }
 
+    /// A request of the holder of a token.
+    async fn as_user(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        self.service.send(&request).await
+    }
+
     async fn get(&mut self, token: &str) -> Option<i64> {
         self.redis.get(token).await.unwrap()
     }
@@ -60,6 +71,9 @@ impl Served {
 #[derive(Clone, Copy, Debug)]
 enum End {
     LogOut,
+    EndedByUser,
+    AllEndedByUser,
+    OwnNewPassword,
     RevokedByClient,
     RevokedByCommand,
     AllRevoked,
@@ -73,6 +87,9 @@ enum End {
 async fn what_has_ended_is_gone_when_that_is_answered(
     #[values(
         End::LogOut,
+        End::EndedByUser,
+        End::AllEndedByUser,
+        End::OwnNewPassword,
         End::RevokedByClient,
         End::RevokedByCommand,
         End::AllRevoked,
@@ -90,6 +107,32 @@ async fn what_has_ended_is_gone_when_that_is_answered(
         End::LogOut => {
             let answer = served.service.send(&with_token("DELETE", &token)).await;
             assert_eq!(answer.status, 204);
+        }
+        End::EndedByUser => {
+            let listed = served
+                .as_user("GET", "/v1.0/user/sessions", &token, "")
+                .await;
+            let id = listed.json()["items"][0]["id"].as_str().unwrap().to_owned();
+            let path = format!("/v1.0/user/sessions/{id}");
+            let answer = served.as_user("DELETE", &path, &token, "").await;
+            assert_eq!(answer.status, 204);
+        }
+        End::AllEndedByUser => {
+            let path = "/v1.0/user/sessions";
+            let answer = served.as_user("DELETE", path, &token, "").await;
+            assert_eq!(answer.status, 204);
+        }
+        End::OwnNewPassword => {
+            // The session that changes it goes on, and every other ends.
+            let own = served.log_in("alice").await;
+            let body = serde_json::json!({
+                "current_password": PASSWORD,
+                "new_password": format!("{PASSWORD}, and another"),
+            });
+            let path = "/v1.0/user/password";
+            let answer = served.as_user("PUT", path, &own, &body.to_string()).await;
+            assert_eq!(answer.status, 204);
+            assert_eq!(served.get(&own).await, Some(1));
         }
         End::RevokedByClient => {
             // gate and its secret, form-encoded, in base64.
