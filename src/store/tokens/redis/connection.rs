@@ -24,6 +24,8 @@ pub(super) struct Connections(pub(super) Arc<Topology>);
 pub(super) struct Connection {
     topology: Arc<Topology>,
     held: Vec<Held>,
+    /// One of them was given up since it was taken from the pool: what was written over it can't be waited for.
+    lost: bool,
 }
 
 struct Held {
@@ -50,6 +52,7 @@ impl Manager for Connections {
         Ok(Connection {
             topology: Arc::clone(&self.0),
             held: Vec::new(),
+            lost: false,
         })
     }
 
@@ -77,6 +80,7 @@ impl Connection {
         for held in &mut self.held {
             held.state = State::Idle;
         }
+        self.lost = false;
     }
 
     /// Runs a command on a certain master.
@@ -114,7 +118,10 @@ impl Connection {
                     let answer = connection.req_packed_command(&redis::cmd("PING")).await;
                     answer.and_then(Value::extract_error).is_ok()
                 }
-                State::Busy => false,
+                State::Busy => {
+                    self.lost = true;
+                    false
+                }
             };
             if alive {
                 return Ok(connection);
@@ -156,6 +163,7 @@ impl Connection {
                 held.state = State::Used;
             }
         } else {
+            self.lost = true;
             self.held.retain(|held| !known(held));
         }
     }
@@ -261,6 +269,9 @@ impl Connection {
         wanted: u32,
         patience: Duration,
     ) -> RedisResult<()> {
+        if self.lost {
+            return Err(Failure::Lost.into());
+        }
         let masters = self.topology.masters().await?;
         // On the very connections: after a fail-over the new master knows nothing of what was lost.
         let mut waits = Vec::new();
@@ -339,5 +350,61 @@ impl ConnectionLike for Connection {
 
     fn get_db(&self) -> i64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::super::place;
+    use super::*;
+    use crate::config::Config;
+
+    /// Says yes to everything, and hangs up when it is told `BYE`.
+    async fn serve(listener: TcpListener) {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = client.read(&mut bytes).await {
+                let text = String::from_utf8_lossy(&bytes[..length]);
+                if text.contains("BYE") {
+                    break;
+                }
+                let commands = text.lines().filter(|line| line.starts_with('*')).count();
+                let answers = "+OK\r\n".repeat(commands);
+                client.write_all(answers.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_over_a_lost_connection_is_not_said_to_be_on_the_replicas() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        tokio::spawn(serve(listener));
+        let mut settings = Config::default().tokens;
+        settings.url = url.into();
+        let (servers, access) = place::read(&settings).unwrap();
+        let connections = Connections(Arc::new(Topology::new(servers, access)));
+        let Ok(mut connection) = connections.create().await;
+
+        let mut delete = redis::cmd("DEL");
+        delete
+            .arg("token")
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+        let mut forget = redis::cmd("HDEL");
+        let forget = forget.arg("BYE").exec_async(&mut connection).await;
+        assert!(is_lost(&forget.unwrap_err()));
+        let second = Duration::from_secs(1);
+        let error = connection.wait_for_replicas(1, second).await.unwrap_err();
+        assert_eq!(Failure::of(&error), Failure::Lost);
+
+        // Whoever has it next has lost nothing.
+        connection.rest();
+        connection.wait_for_replicas(1, second).await.unwrap();
     }
 }

@@ -71,6 +71,8 @@ pub(super) enum Failure {
     NoNode(String),
     #[error("no server of the cluster holds the slot of a key")]
     Uncovered,
+    #[error("a connection was lost, so that the replicas can't be asked what they know")]
+    Lost,
     #[error("{acknowledged} of {wanted} replicas acknowledged within {waited:?}")]
     NotReplicated {
         acknowledged: u64,
