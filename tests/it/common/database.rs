@@ -1,5 +1,7 @@
 //! A database of its own for each test.
 
+use std::time::Duration;
+
 use claviger::config::{self, Config};
 use claviger::store::database;
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, PgConnection};
@@ -61,7 +63,12 @@ impl TestDatabase {
 
     /// A pool of its own, as another instance of the service would have it.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
-        database::connect(&self.settings()).await.unwrap()
+        let settings = config::Database {
+            // A busy machine is no outage.
+            acquire_timeout: Duration::from_secs(30),
+            ..self.settings()
+        };
+        database::connect(&settings).await.unwrap()
     }
 }
 
