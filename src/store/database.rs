@@ -51,6 +51,11 @@ pub(super) struct ReadOnly;
 /// Asks a PostgreSQL session whether it may only read; a standby says `on` too.
 const READ_ONLY: &str = "SHOW transaction_read_only";
 
+/// Asks a PostgreSQL session whether it may write, and is in no transaction: in one, `now()` is when that began. It has to be
+/// sent without parameters, since a prepared statement is several messages, each with a time of its own.
+const AS_GOOD_AS_NEW: &str =
+    "SELECT current_setting('transaction_read_only') = 'off' AND now() = statement_timestamp()";
+
 /// The pool for `database.url`.
 ///
 /// It connects at the first use: the service starts while PostgreSQL is away, and finds it again without a restart. What a
@@ -142,11 +147,12 @@ fn postgres(options: PgConnectOptions, settings: &config::Database) -> DatabaseC
         })
         // The pool tests what comes back, but without a bound: where packets vanish that takes the kernel a quarter of an hour,
         // and for so long the connection keeps its place in the pool. Nor does it notice a failover, after which the connection
-        // is alive and leads to a server that may only be read.
+        // is alive and leads to a server that may only be read; nor that whoever gave up while a transaction began has left it
+        // open (sqlx issue 4393), so that what others write next would be seen by nobody, and hold its locks.
         .after_release(move |connection, _| {
             Box::pin(async move {
-                match tokio::time::timeout(limit, connection.fetch_one(READ_ONLY)).await {
-                    Ok(row) => Ok(row?.try_get::<String, _>(0)? == "off"),
+                match tokio::time::timeout(limit, connection.fetch_one(AS_GOOD_AS_NEW)).await {
+                    Ok(row) => row?.try_get(0),
                     Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
                 }
             })

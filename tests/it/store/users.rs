@@ -7,6 +7,7 @@ use claviger::store::StoreError;
 use claviger::store::revocations::{Revocation, Revocations};
 use claviger::store::users::{NewUser, User, Users};
 use claviger::store::{database, schema::Schema};
+use futures_util::FutureExt;
 use rstest::rstest;
 use sea_orm::ConnectionTrait;
 use secrecy::{ExposeSecret, SecretString};
@@ -479,4 +480,35 @@ async fn no_secret_in_the_log(#[values(Backend::Embedded, Backend::External)] ba
     if let Some(password) = url.password() {
         assert!(!text.contains(password), "{text}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_transaction_that_was_given_up_while_it_began() {
+    let database = crate::common::database(Backend::External).await;
+    // The proxy is a task of the same thread, so that nothing is answered before this one waits.
+    let (_proxy, url) = crate::common::Proxy::before(&database.url).await;
+    let settings = claviger::config::Database {
+        url,
+        max_connections: 1,
+        ..database.settings()
+    };
+    let db = database::connect(&settings).await.unwrap();
+    Schema::new(db.clone()).up().await.unwrap();
+    let users = Users::new(db.clone());
+    let user = users.insert(named("alice")).await.unwrap();
+
+    // The only connection is back, so that the first step sends the BEGIN. Whoever asked leaves before the answer.
+    let pool = db.get_postgres_connection_pool();
+    while pool.num_idle() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(users.insert(named("bob")).now_or_never().is_none());
+
+    assert!(users.record_login(&user, None).await.unwrap());
+    let others = Users::new(database.connect().await);
+    let seen = found(&others, "alice").await;
+    assert!(
+        seen.last_login_at.is_some(),
+        "what was written next is seen by others"
+    );
 }
