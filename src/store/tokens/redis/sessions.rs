@@ -265,21 +265,40 @@ impl RedisTokens {
         to_its_end(async move {
             let script = &store.0.scripts.mark;
             let work = async |connection: &mut Connection| -> RedisResult<bool> {
+                // Looked at before: of what is marked, a log-in may delete the key first.
+                let was_alive = store.is_alive(connection, &hash, &id).await?;
                 let marked: Option<(String, String)> =
                     script.run(connection, &[&hash], &[id.name()]).await?;
                 let Some((key, state)) = marked else {
                     return Ok(false);
                 };
                 let keys = store.with_companion(key);
-                let was_alive = store.remove_key(connection, &keys).await?.is_some();
+                let removed = store.remove_key(connection, &keys).await?.is_some();
                 store.try_to_forget(connection, &hash, &id).await;
                 store.0.link.wait_for_replicas(connection).await?;
                 // Somebody who tries again, because the first try was not told to be done, did not err in the id.
-                Ok(was_alive || state == "x")
+                Ok(was_alive || removed || state == "x")
             };
             store.0.link.write(work).await
         })
         .await
+    }
+
+    /// Whether a session is known, and the key of its token is there.
+    async fn is_alive(
+        &self,
+        connection: &mut Connection,
+        hash: &str,
+        id: &SessionId,
+    ) -> RedisResult<bool> {
+        let mut command = redis::cmd("HGET");
+        let command = command.arg(hash).arg(id.name());
+        let text: Option<String> = command.query_async(connection).await?;
+        let Some(record) = text.and_then(|text| record::read(id.user_id(), id.name(), &text))
+        else {
+            return Ok(false);
+        };
+        Ok(alive(connection, &[&record.key]).await?.contains(&true))
     }
 
     /// Deletes a token's key, and its companion, and tells what stood there.
