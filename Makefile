@@ -15,6 +15,9 @@ DEV_PASSWORD := only-on-this-computer
 # What `make test` passes on to `cargo test`, and `make test-chart` to pytest.
 T ?=
 
+# How long `make soak` goes on.
+SOAK_SECONDS ?= 600
+
 CARGO_DENY_VERSION := 0.20.2
 # An installed one is used as it is.
 CARGO_DENY := $(or $(shell command -v cargo-deny 2>/dev/null),target/tools/$(CARGO_DENY_VERSION)/bin/cargo-deny)
@@ -54,6 +57,11 @@ test: ## Run all tests on both databases and both token stores; T="name" chooses
 .PHONY: test-chart
 test-chart: ## Run the tests of the chart; T="-k ingress" chooses
 	@tests/chart/run $(T)
+
+# All runs at once: they mostly wait for their delays.
+.PHONY: soak
+soak: ## Look for histories of concurrent clients that nothing explains, for SOAK_SECONDS (600); HISTORY_SEED= chooses the first
+	@HISTORY_SECONDS=$(SOAK_SECONDS) tests/run --test it -- history:: --nocapture --test-threads=16
 
 .PHONY: fmt
 fmt: ## Format the code

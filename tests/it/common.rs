@@ -1,13 +1,14 @@
 //! What the tests stand on: the service through its own factory, servers, a proxy that breaks, the built program.
 //!
-//! Nothing here sleeps or sends again what failed: a test looks until it sees what it waits for, or panics after far more
-//! looks, or a far longer silence of the log, than that takes.
+//! Nothing here sleeps, but for the proxy that is there to delay, or sends again what failed: a test looks until it sees what
+//! it waits for, or panics after far more looks, or a far longer silence of the log, than that takes.
 
 mod app;
 mod certificates;
 mod cluster;
 mod connection;
 mod database;
+mod delays;
 mod dns;
 mod nginx;
 mod program;
@@ -24,6 +25,7 @@ pub(crate) use self::connection::{
 pub(crate) use self::database::{
     TestDatabase, database, server, wait_for_a_lock, wait_for_sessions,
 };
+pub(crate) use self::delays::DelayingProxy;
 pub(crate) use self::dns::Dns;
 pub(crate) use self::nginx::Nginx;
 pub(crate) use self::program::{Deployment, Program, Run, run, start};

@@ -22,6 +22,8 @@ mod gateways;
 #[cfg(test)]
 mod hash_gate;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod inherited;
 #[cfg(test)]
 mod logs;

@@ -238,7 +238,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    async fn of(response: axum::response::Response) -> Self {
+    pub(crate) async fn of(response: axum::response::Response) -> Self {
         let (parts, body) = response.into_parts();
         Self {
             status: parts.status,

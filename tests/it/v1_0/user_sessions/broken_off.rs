@@ -23,7 +23,8 @@ async fn an_end_that_was_begun_is_finished_by_the_next_login() {
     let mut kept = Kept::by(&app).await;
     mark(&mut kept, id, &token).await;
     // It is alive, and its user can end it once more.
-    let mut listed = ids(&app.sessions(&other).await);
+    let sessions = app.sessions(&other).await;
+    let mut listed = ids(&sessions);
     let mut alive = [&token, &other].map(|token| SessionId::of(id, token).to_string());
     listed.sort();
     alive.sort();
