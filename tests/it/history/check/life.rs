@@ -34,8 +34,9 @@ impl<'h> Facts<'h> {
     /// told from a second try.
     pub(super) fn note_who_found_it_alive(&mut self, may_be_surplus: bool) {
         let helped = |ended: &Operation| {
-            let mut tried = self.tried.iter();
-            may_be_surplus || tried.any(|other| other.call < ended.call)
+            let another =
+                |other: &&Operation| other.call != ended.call && other.call < ended.answer;
+            may_be_surplus || self.tried.iter().any(another)
         };
         let alone = self.ended_by.iter().filter(|ended| !helped(ended));
         self.alive.extend(alone);
