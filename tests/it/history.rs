@@ -6,6 +6,7 @@
 //! long it goes on, in runs of twenty seconds at most.
 
 mod check;
+mod cluster;
 mod drive;
 mod examples;
 mod leftovers;
@@ -23,6 +24,7 @@ use rstest::rstest;
 use tokio::task::JoinSet;
 
 use self::check::counter_examples;
+use self::cluster::Cluster;
 use self::leftovers::Store;
 use self::model::Operation;
 use self::service::{Place, Service, Setting};
@@ -78,8 +80,12 @@ async fn what_clients_were_told_can_be_explained(#[case] setting: Setting) {
     let first = number_of("HISTORY_SEED").unwrap_or_else(rand::random);
     let runs = seconds.div_ceil(LONGEST_RUN).max(1);
     let time = Duration::from_secs(seconds) / u32::try_from(runs).unwrap();
+    let cluster = match setting.place {
+        Place::Cluster => Some(Arc::new(Cluster::start(setting.lost_one_in).await)),
+        Place::Memory | Place::Redis => None,
+    };
     for seed in (0..runs).map(|run| first.wrapping_add(run)) {
-        Box::pin(run(setting, seed, time)).await;
+        Box::pin(run(setting, cluster.clone(), seed, time)).await;
     }
 }
 
@@ -102,14 +108,26 @@ const SEEN: [(&str, &str); 4] = [
     ("list", "done"),
 ];
 
-async fn run(setting: Setting, seed: u64, time: Duration) {
-    let name = std::thread::current().name().map(str::to_owned);
-    println!("HISTORY_SEED={seed} on {setting:?}");
+async fn run(setting: Setting, cluster: Option<Arc<Cluster>>, seed: u64, time: Duration) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
+    println!("HISTORY_SEED={seed}, {} s of {name}", time.as_secs());
     let mut tasks = JoinSet::new();
-    let service = Box::pin(Service::start(setting, seed, &mut tasks)).await;
+    let service = Box::pin(Service::start(setting, cluster, seed, &mut tasks)).await;
     let service = Arc::new(service);
     let mut history = drive::run(&service, seed, time, setting.pause).await;
     service.calm_down(&mut tasks).await;
+    let summary = summary(&history);
+    println!("HISTORY_SEED={seed}: {summary}");
+    for (action, outcome) in SEEN {
+        let done = |operation: &Operation| {
+            operation.action.name() == action && operation.outcome.name() == outcome
+        };
+        assert!(
+            history.iter().any(done),
+            "never: {action}, {outcome}; {summary}"
+        );
+    }
 
     let store = match setting.place {
         Place::Memory => None,
@@ -128,18 +146,6 @@ async fn run(setting: Setting, seed: u64, time: Duration) {
         }
     }
     history.sort_by_key(|operation| operation.call);
-    let summary = summary(&history);
-    println!("{summary}");
-    for (action, outcome) in SEEN {
-        let done = |operation: &Operation| {
-            operation.action.name() == action && operation.outcome.name() == outcome
-        };
-        assert!(
-            history.iter().any(done),
-            "never: {action}, {outcome}; {summary}"
-        );
-    }
-
     complaints.extend(counter_examples(&history, setting.most));
     if !complaints.is_empty() {
         let all: String = history.iter().fold(String::new(), |mut text, operation| {
@@ -150,8 +156,7 @@ async fn run(setting: Setting, seed: u64, time: Duration) {
         std::fs::write(&file, all).unwrap();
         let shown = complaints.iter().take(SHOWN).cloned();
         panic!(
-            "HISTORY_SEED={seed}, {}: {} things can't be explained. All operations are in {}. The first ones:\n{}",
-            name.unwrap_or_default(),
+            "HISTORY_SEED={seed}, {name}: {} things can't be explained. All operations are in {}. The first ones:\n{}",
             complaints.len(),
             file.display(),
             shown.collect::<Vec<_>>().join("\n")

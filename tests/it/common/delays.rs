@@ -27,7 +27,7 @@ pub(crate) struct DelayingProxy {
 }
 
 struct Disturbance {
-    seed: u64,
+    seed: AtomicU64,
     /// One message of so many takes its connection along. 0: none does.
     lost_one_in: u32,
     connections: AtomicU64,
@@ -50,7 +50,7 @@ impl DelayingProxy {
         through.set_port(Some(address.port())).unwrap();
 
         let disturbance = Arc::new(Disturbance {
-            seed,
+            seed: AtomicU64::new(seed),
             lost_one_in,
             connections: AtomicU64::new(0),
             active: AtomicBool::new(false),
@@ -72,6 +72,12 @@ impl DelayingProxy {
         (proxy, String::from(through).into())
     }
 
+    /// What happens to connections that are made from now on is chosen by another seed.
+    pub(crate) fn choose_by(&self, seed: u64) {
+        self.disturbance.seed.store(seed, Ordering::Relaxed);
+        self.disturbance.connections.store(0, Ordering::Relaxed);
+    }
+
     /// From now on messages are delayed and lost, or not.
     pub(crate) fn disturb(&self, active: bool) {
         self.disturbance.active.store(active, Ordering::Relaxed);
@@ -82,7 +88,7 @@ impl Disturbance {
     /// What this direction of a connection will meet, message by message.
     fn of(&self, connection: u64, direction: u64) -> StdRng {
         let place = (2 * connection + direction).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        StdRng::seed_from_u64(self.seed ^ place)
+        StdRng::seed_from_u64(self.seed.load(Ordering::Relaxed) ^ place)
     }
 }
 

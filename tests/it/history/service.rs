@@ -1,5 +1,6 @@
 //! The service of a run: instances that share a database and a token store, each with a disturbed way to both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,14 +12,15 @@ use claviger::config::Config;
 use claviger::store::revocations::Revocations;
 use claviger::store::users::NewUser;
 use sea_orm::DatabaseConnection;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::cluster::Cluster;
 use super::drive::Person;
 use super::model::Clock;
-use crate::common::{Answer, Backend, DelayingProxy, RedisCluster, TestApp, redis_url};
+use crate::common::{Answer, Backend, DelayingProxy, TestApp, redis_url};
 
 /// Whose sessions are asked for. Few, so that the clients meet.
 const PEOPLE: [&str; 3] = ["anna", "boris", "clara"];
@@ -35,7 +37,7 @@ pub(super) enum Place {
 }
 
 /// What a run is made on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Setting {
     pub(super) place: Place,
     /// One message of so many to or from Redis takes its connection along. 0: none does.
@@ -57,7 +59,7 @@ pub(super) struct Service {
     pub(super) database: DatabaseConnection,
     /// The servers that hold the tokens.
     pub(super) servers: Vec<SecretString>,
-    _cluster: Option<RedisCluster>,
+    cluster: Option<Arc<Cluster>>,
     proxies: Vec<DelayingProxy>,
     shutdown: CancellationToken,
 }
@@ -76,26 +78,25 @@ impl Instance {
 
 impl Service {
     /// Starts it. What the instances do beside their requests goes into `tasks`.
-    pub(super) async fn start(setting: Setting, seed: u64, tasks: &mut JoinSet<()>) -> Self {
-        let mut proxies = Vec::new();
-        let (backend, cluster) = match setting.place {
-            Place::Memory => (Backend::Embedded, None),
-            Place::Redis => (Backend::External, None),
-            Place::Cluster => (Backend::External, Some(RedisCluster::start().await)),
+    pub(super) async fn start(
+        setting: Setting,
+        cluster: Option<Arc<Cluster>>,
+        seed: u64,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let (backend, servers) = match (setting.place, &cluster) {
+            (Place::Memory, _) => (Backend::Embedded, Vec::new()),
+            (_, None) => (Backend::External, vec![redis_url()]),
+            (_, Some(cluster)) => (Backend::External, cluster.masters()),
         };
-        let mut url = None;
-        let mut servers = Vec::new();
         if let Some(cluster) = &cluster {
-            url = Some(stand_before(cluster, setting, seed, &mut proxies).await);
-            servers.extend(cluster.masters.iter().map(|master| master.url.clone()));
-        } else if setting.place == Place::Redis {
-            servers.push(redis_url());
+            cluster.choose_by(seed);
         }
         let base = TestApp::start_with(backend, |config| {
             config.tokens.timeout = Duration::from_secs(5);
             config.tokens.max_sessions_per_user = setting.most.unwrap_or(100_000);
-            if let Some(url) = url {
-                config.tokens.url = url;
+            if let Some(cluster) = &cluster {
+                config.tokens.url = cluster.url.clone();
             }
             (setting.set)(config);
         });
@@ -107,8 +108,8 @@ impl Service {
             people: Vec::new(),
             clock: Clock::new(),
             servers,
-            _cluster: cluster,
-            proxies,
+            cluster,
+            proxies: Vec::new(),
             shutdown: CancellationToken::new(),
         };
         for name in PEOPLE {
@@ -127,9 +128,7 @@ impl Service {
             let seed = seed.wrapping_add(number);
             Box::pin(service.add_instance(setting, seed, tasks)).await;
         }
-        for proxy in &service.proxies {
-            proxy.disturb(true);
-        }
+        service.disturb(true);
         service
     }
 
@@ -162,9 +161,7 @@ impl Service {
 
     /// Disturbs nothing any more, and does what is left to do.
     pub(super) async fn calm_down(&self, tasks: &mut JoinSet<()>) {
-        for proxy in &self.proxies {
-            proxy.disturb(false);
-        }
+        self.disturb(false);
         self.shutdown.cancel();
         while let Some(ended) = tasks.join_next().await {
             ended.unwrap();
@@ -173,41 +170,11 @@ impl Service {
             instance.accounts.settle_pending().await.unwrap();
         }
     }
-}
 
-/// Puts a proxy before each master of a cluster, has the cluster name the proxies to its clients, and tells the URL.
-async fn stand_before(
-    cluster: &RedisCluster,
-    setting: Setting,
-    seed: u64,
-    proxies: &mut Vec<DelayingProxy>,
-) -> SecretString {
-    let mut addresses = Vec::new();
-    for (master, place) in cluster.masters.iter().zip(0..) {
-        let seed = seed.wrapping_add(place);
-        let (proxy, url) = DelayingProxy::before(&master.url, seed, setting.lost_one_in).await;
-        let port = url::Url::parse(url.expose_secret()).unwrap().port();
-        let port = port.unwrap().to_string();
-        let announce = ["CONFIG", "SET", "cluster-announce-port", &port];
-        master.command(&announce).await;
-        addresses.push(format!("127.0.0.1:{port}"));
-        proxies.push(proxy);
-    }
-    // The servers tell each other.
-    for master in &cluster.masters {
-        let mut looks = 0;
-        loop {
-            let nodes: String = master.ask(&["CLUSTER", "NODES"]).await;
-            let mut named = addresses.iter().map(|address| format!(" {address}@"));
-            if named.all(|address| nodes.contains(&address)) {
-                break;
-            }
-            looks += 1;
-            assert!(looks < MOST_LOOKS, "the proxies are never named: {nodes}");
+    fn disturb(&self, active: bool) {
+        let of_cluster = self.cluster.iter().flat_map(|cluster| &cluster.proxies);
+        for proxy in self.proxies.iter().chain(of_cluster) {
+            proxy.disturb(active);
         }
     }
-    format!("redis+cluster://{}", addresses.join(",")).into()
 }
-
-/// How often a cluster is looked at before it is given up: far longer than it takes.
-const MOST_LOOKS: u32 = 100_000;
