@@ -1,5 +1,6 @@
 //! Changes to accounts that end sessions. The change and the promise to end them are one transaction; then the promise is kept.
 
+use futures_util::future::join_all;
 use secrecy::SecretString;
 
 use crate::store::revocations::{Revocation, Revocations};
@@ -145,14 +146,17 @@ impl Accounts {
         loop {
             let pending = self.revocations.pending(ROUND).await?;
             let all = (pending.len() as u64) < ROUND;
+            // All at once: of a store that hangs each would run into a time-out of its own, and the watch waits for all of them.
+            let carry_out = |revocation| Revocation::carry_out(revocation, &self.tokens);
+            let outcomes = join_all(pending.iter().map(carry_out)).await;
             let mut failed = None;
-            for revocation in &pending {
-                match revocation.carry_out(&self.tokens).await {
+            for (revocation, outcome) in pending.iter().zip(outcomes) {
+                match outcome {
                     Ok(ended) => {
                         sessions += ended;
                         self.revocations.strike(revocation).await?;
                     }
-                    // The others are tried all the same: it may be the keys of this one user that can't be had.
+                    // It may be the keys of this one user that can't be had.
                     Err(error) => failed = Some(error),
                 }
             }

@@ -1,5 +1,7 @@
 //! The table `pending_revocations`: what was promised with a change to an account is carried out once, by whoever finds it.
 
+use std::time::{Duration, Instant};
+
 use claviger::store::revocations::Revocations;
 use claviger::store::tokens::SessionId;
 use redis::AsyncCommands;
@@ -7,7 +9,7 @@ use rstest::rstest;
 use sea_orm::ConnectionTrait;
 
 use super::Kept;
-use crate::common::{Backend, TestApp};
+use crate::common::{Backend, Proxy, TestApp, redis_url};
 
 /// Notes a promise by hand, as a command would that ended before it could do more.
 async fn note(app: &TestApp, id: &str, user_id: i64, only: Option<&str>, keep: Option<&str>) {
@@ -64,6 +66,36 @@ async fn a_promise_is_kept_by_the_next_round_and_struck(
     assert_eq!(app.metric("claviger_tokens_revoked_total").await, ended);
     app.startup.round().await.unwrap();
     assert_eq!(app.metric("claviger_tokens_revoked_total").await, ended);
+}
+
+/// The watch waits for the round, and with it all that it tells: so many promises must not each wait for the store by itself.
+#[tokio::test]
+async fn many_promises_do_not_hold_up_the_watch_while_the_store_hangs() {
+    let (proxy, url) = Proxy::before(&redis_url()).await;
+    let mut app = TestApp::start_with(Backend::External, |config| {
+        config.tokens.url = url;
+        config.tokens.timeout = Duration::from_secs(1);
+    })
+    .await;
+    let id = app.user("alice").await;
+    let token = app.token("alice").await;
+    let database = app.database.connect().await;
+    let sql = format!(
+        "INSERT INTO pending_revocations (id, user_id) SELECT 'promise-' || n, {id} FROM generate_series(1, 60) n"
+    );
+    database.execute_unprepared(&sql).await.unwrap();
+
+    proxy.stall();
+    let start = Instant::now();
+    app.startup.round().await.unwrap();
+    // A minute, if each waited for its own time-out.
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert_eq!(pending(&app).await, 60);
+
+    proxy.heal();
+    app.startup.round().await.unwrap();
+    assert_eq!(pending(&app).await, 0);
+    app.check(&token).await.problem(401, "invalid-token");
 }
 
 /// It was carried out, and whoever did it ended before it was struck: what began since then is not meant.
