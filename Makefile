@@ -12,7 +12,7 @@ OPS_PORT ?= 9000
 # Known to everybody: for a service that nobody else can reach.
 DEV_PASSWORD := only-on-this-computer
 
-# What `make test` passes on to `cargo test`, and `make test-chart` to pytest.
+# What `make test` passes on to `cargo test`, `make test-chart` to pytest, and `make bench` to bench/run.
 T ?=
 
 # How long `make soak` goes on.
@@ -72,8 +72,8 @@ doc: ## Build the documentation of the code, private items included
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
 .PHONY: bench
-bench: ## Measure against bare ceilings (about ten minutes; BENCH_SECONDS, BENCH_ROUNDS)
-	@bench/run
+bench: ## Measure against bare ceilings (about 15 minutes; BENCH_SECONDS, BENCH_ROUNDS); T="sessions" chooses
+	@bench/run $(T)
 
 ##@ Development
 

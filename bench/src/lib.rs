@@ -31,18 +31,27 @@ pub async fn serve(listen: SocketAddr, router: Router) -> io::Result<()> {
     axum::serve(listener, router).await
 }
 
+/// The variable `BENCH_REDIS_URL`.
+///
+/// # Errors
+///
+/// If it is missing.
+pub fn redis_url() -> Result<String, Box<dyn std::error::Error>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it carries a password, and everybody can read a program's arguments"
+    )]
+    let url = std::env::var("BENCH_REDIS_URL");
+    Ok(url.map_err(|error| format!("BENCH_REDIS_URL: {error}"))?)
+}
+
 /// One connection, shared by all requests: it bundles what waits into one write.
 ///
 /// # Errors
 ///
 /// If the variable `BENCH_REDIS_URL` is missing, or the server.
 pub async fn connect() -> Result<ConnectionManager, Box<dyn std::error::Error>> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it carries a password, and everybody can read a program's arguments"
-    )]
-    let url =
-        std::env::var("BENCH_REDIS_URL").map_err(|error| format!("BENCH_REDIS_URL: {error}"))?;
+    let url = redis_url()?;
     // By default an answer that takes half a second is an error, and with unbounded hashing some take that long.
     let config = ConnectionManagerConfig::new().set_response_timeout(None);
     let client = redis::Client::open(url)?;

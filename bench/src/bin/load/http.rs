@@ -14,11 +14,16 @@ pub(crate) struct Request(Vec<u8>);
 
 impl Request {
     pub(crate) fn login(username: &str, password: &str) -> Self {
+        Self::login_from("", username, password)
+    }
+
+    /// `device`: more headers, each with the end of its line.
+    pub(crate) fn login_from(device: &str, username: &str, password: &str) -> Self {
         let body = serde_json::json!({ "username": username, "password": password }).to_string();
         let length = body.len();
         Self(
             format!(
-                "POST {ROUTE} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+                "POST {ROUTE} HTTP/1.1\r\nhost: bench\r\n{device}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
             )
             .into_bytes(),
         )
@@ -31,8 +36,8 @@ impl Request {
         )
     }
 
-    pub(crate) fn root() -> Self {
-        Self(b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n".to_vec())
+    pub(crate) fn get(path: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes())
     }
 }
 

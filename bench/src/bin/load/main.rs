@@ -10,7 +10,7 @@ mod report;
 mod rounds;
 mod start;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -58,17 +58,36 @@ enum Command {
         #[arg(long, default_value = "another-password-for-measuring")]
         password: String,
     },
-    /// Log in once and print the token.
+    /// Log in and print the token.
     SignIn {
         #[arg(long)]
         addr: SocketAddr,
         #[command(flatten)]
         user: User,
+        /// How often; each token is a line.
+        #[arg(long, default_value_t = 1)]
+        count: usize,
+        /// The program that logs in.
+        #[arg(long)]
+        user_agent: Option<String>,
+        /// The address that a proxy would tell of.
+        #[arg(long)]
+        client: Option<IpAddr>,
+    },
+    /// Get a page of text and print it.
+    Get {
+        #[arg(long)]
+        addr: SocketAddr,
+        #[arg(long)]
+        path: String,
     },
     /// Wait until a server answers.
     Wait {
         #[arg(long)]
         addr: SocketAddr,
+        /// Until this is answered with 200. Without it, any answer will do.
+        #[arg(long)]
+        path: Option<String>,
         #[arg(long, default_value_t = 10.0)]
         seconds: f64,
     },
@@ -133,11 +152,46 @@ fn main() -> Result<()> {
             let pairs = usernames.into_iter().map(|name| (name, password.clone()));
             refusals::measure(addr, samples, &pairs.collect::<Vec<_>>())
         }
-        Command::SignIn { addr, user } => {
-            println!("{}", sign_in(addr, &user)?);
+        Command::SignIn {
+            addr,
+            user,
+            count,
+            user_agent,
+            client,
+        } => {
+            let header = |name, value: Option<String>| {
+                value.map_or_else(String::new, |value| format!("{name}: {value}\r\n"))
+            };
+            let device = [
+                header("user-agent", user_agent),
+                header("x-forwarded-for", client.map(|client| client.to_string())),
+            ];
+            let request = Request::login_from(&device.concat(), &user.username, &user.password);
+            let mut connection = Connection::new(addr);
+            for _ in 0..count {
+                println!("{}", sign_in(&mut connection, &request)?);
+            }
             Ok(())
         }
-        Command::Wait { addr, seconds } => start::wait(addr, Duration::from_secs_f64(seconds)),
+        Command::Get { addr, path } => {
+            let answer = Connection::new(addr).exchange(&Request::get(&path))?;
+            if answer.status != 200 {
+                return Err(format!("{path} was answered with {}", answer.status).into());
+            }
+            print!("{}", String::from_utf8(answer.body)?);
+            Ok(())
+        }
+        Command::Wait {
+            addr,
+            path,
+            seconds,
+        } => {
+            let limit = Duration::from_secs_f64(seconds);
+            match path {
+                None => start::wait(addr, limit),
+                Some(path) => start::wait_for_ok(addr, &path, limit),
+            }
+        }
         Command::Start {
             addr,
             runs,
@@ -161,8 +215,8 @@ fn run(requests: Vec<Request>, how: &How) -> Result<()> {
     Ok(())
 }
 
-fn sign_in(addr: SocketAddr, user: &User) -> Result<String> {
-    let answer = Connection::new(addr).exchange(&Request::login(&user.username, &user.password))?;
+fn sign_in(connection: &mut Connection, request: &Request) -> Result<String> {
+    let answer = connection.exchange(request)?;
     if answer.status != 200 {
         return Err(format!("the log-in was answered with {}", answer.status).into());
     }

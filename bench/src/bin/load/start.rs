@@ -17,6 +17,23 @@ pub(crate) fn wait(addr: SocketAddr, limit: Duration) -> Result<()> {
     answered(addr, limit).map(|_| ())
 }
 
+/// Waits until `path` is answered with 200: a server that answers may not yet do what it is there for.
+pub(crate) fn wait_for_ok(addr: SocketAddr, path: &str, limit: Duration) -> Result<()> {
+    let begin = Instant::now();
+    let mut connection = Connection::new(addr);
+    loop {
+        let told = match connection.exchange(&Request::get(path)) {
+            Ok(answer) if answer.status == 200 => return Ok(()),
+            Ok(answer) => answer.status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        if begin.elapsed() >= limit {
+            return Err(format!("{path} at {addr} is not answered with 200: {told}").into());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Starts the program `runs` times and prints the medians, in milliseconds, from just before its start to the first
 /// connection that is taken and to the first answer.
 pub(crate) fn measure(addr: SocketAddr, runs: usize, program: &[String]) -> Result<()> {
@@ -57,7 +74,7 @@ fn answered(addr: SocketAddr, limit: Duration) -> Result<(Instant, Instant)> {
         }
     }
     let connected_at = Instant::now();
-    connection.exchange(&Request::root())?;
+    connection.exchange(&Request::get("/"))?;
     Ok((connected_at, Instant::now()))
 }
 
