@@ -132,9 +132,10 @@ impl Original {
         let hash_ends = format!(":{{u:{user_id}}}:sessions");
         let place = keys.iter().position(|key| key.ends_with(&hash_ends));
         let hash = keys.swap_remove(place.ok_or("the user has no hash")?);
-        // The service tries itself with the user 0. Only a generation is left of that.
-        if let Some(place) = keys.iter().position(|key| key.ends_with(":{u:0}:sessions")) {
-            let key = keys.swap_remove(place);
+        // The service tries itself with users whom nobody can be. Only a generation is left of that.
+        let (tries, keys): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| key.contains(":{u:-"));
+        for key in tries {
             let fields: Vec<String> = connection.hkeys(&key)?;
             if fields != ["g"] {
                 return Err(unknown(&key).into());
