@@ -19,6 +19,7 @@ mod sessions;
 mod slots;
 mod topology;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -183,11 +184,12 @@ impl RedisTokens {
     }
 
     /// The key of a token.
-    fn key(&self, token: &str) -> String {
+    fn key<'a>(&self, token: &'a str) -> Cow<'a, str> {
         let prefix = self.0.key_prefix.as_str();
         match self.0.key {
-            TokenKey::Plain => [prefix, token].concat(),
-            TokenKey::Sha256 => [prefix, &hex(&Sha256::digest(token))].concat(),
+            TokenKey::Plain if prefix.is_empty() => Cow::Borrowed(token),
+            TokenKey::Plain => [prefix, token].concat().into(),
+            TokenKey::Sha256 => [prefix, &hex(&Sha256::digest(token))].concat().into(),
         }
     }
 

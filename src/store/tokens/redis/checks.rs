@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redis::{Pipeline, ServerError, ServerErrorKind, Value};
+use redis::{Cmd, Pipeline, ServerError, ServerErrorKind, Value};
 use tokio::sync::oneshot;
 
 use super::failure::{Attempt, unexpected};
@@ -51,7 +51,9 @@ impl<'a> Question<'a> {
     fn add_to(&self, commands: &mut Pipeline) {
         match self.use_of {
             None => {
-                commands.cmd("GET").arg(self.key).cmd("PTTL").arg(self.key);
+                commands
+                    .add_command(on("GET", self.key))
+                    .add_command(on("PTTL", self.key));
             }
             Some((Idle { script, limit }, companion)) => {
                 commands.add_command(script.command(&[self.key, companion], &[limit]));
@@ -72,6 +74,13 @@ impl<'a> Question<'a> {
     fn answers(&self) -> usize {
         if self.use_of.is_some() { 1 } else { 2 }
     }
+}
+
+/// A command on one key, with room for both from the start: each check makes two of them.
+fn on(command: &str, key: &str) -> Cmd {
+    let mut sized = Cmd::with_capacity(2, command.len() + key.len());
+    sized.arg(command).arg(key);
+    sized
 }
 
 /// Checks that will be sent together.

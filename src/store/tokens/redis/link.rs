@@ -112,7 +112,10 @@ impl Link {
                 return Ok(answer);
             }
         }
-        let detour = tokio::time::timeout_at(begin + self.timeout, self.detour(key, question));
+        // Apart from the rest, which every check carries along: the allocator is quick with a request's future only while it
+        // has less than a KiB.
+        let detour = Box::pin(self.detour(key, question));
+        let detour = tokio::time::timeout_at(begin + self.timeout, detour);
         detour.await.unwrap_or(Err(Attempt::TimedOut))
     }
 

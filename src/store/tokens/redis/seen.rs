@@ -11,8 +11,9 @@ use crate::store::tokens::session::SessionId;
 /// How long sessions are gathered before they are written together.
 pub(super) const GATHER: Duration = Duration::from_secs(1);
 
-/// The most sessions that are noted in a minute, by one instance: about 20 MiB. Others then keep an older time.
-const MOST: usize = 1 << 18;
+/// The most sessions that are noted in a minute, by one instance: about 5 MiB. Others then keep an older time, so where more are
+/// in use, each is noted every few minutes. Each costs Redis a script, and these must not take the place of checks.
+const MOST: usize = 1 << 16;
 
 /// The sessions that were seen in this minute, and those of them that are not yet written.
 #[derive(Default)]

@@ -80,7 +80,7 @@ impl RedisTokens {
         device: &Device,
         generation: &Generation,
     ) -> Result<Issued, StoreError> {
-        let key = self.key(token);
+        let key = self.key(token).into_owned();
         let new = New {
             id: SessionId::of(user_id, token),
             hash: self.sessions_key(user_id)?,
@@ -237,7 +237,7 @@ impl RedisTokens {
     ) -> Result<Option<i64>, StoreError> {
         let (store, token) = (self.clone(), token.to_owned());
         to_its_end(async move {
-            let keys = store.with_companion(store.key(&token));
+            let keys = store.with_companion(store.key(&token).into_owned());
             let work = async |connection: &mut Connection| -> RedisResult<Option<String>> {
                 let user_id = store.remove_key(connection, &keys).await?;
                 let id = user_id.as_ref().and_then(|id| id.parse().ok());
