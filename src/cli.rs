@@ -1,7 +1,9 @@
 //! The command line: a table of contents. One file per group of commands; they call auth and store, never HTTP, but for
 //! the two whose purpose is to ask a running service.
 
+mod calibrate;
 pub mod config;
+mod doctor;
 mod exit;
 mod healthcheck;
 mod migrate;
@@ -57,6 +59,10 @@ enum Command {
     Healthcheck,
     /// Log in, check and log out through a URL, as a new user that is deleted afterwards
     Smoke(smoke::Arguments),
+    /// Suggest what a password hash may cost on this machine
+    Calibrate(calibrate::Arguments),
+    /// Look at the configuration, the stores and the clocks, and say what to do
+    Doctor,
     /// Print a script that completes commands in a shell
     Completions {
         /// The shell
@@ -129,6 +135,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Smoke(arguments) => {
             let loaded = load_for_stores(&sources)?;
             block_on(smoke::run(arguments, &loaded, &mut io::stdout().lock()))
+        }
+        Command::Calibrate(arguments) => {
+            let loaded = load(&sources)?;
+            block_on(calibrate::run(arguments, &loaded, &mut io::stdout().lock()))
+        }
+        Command::Doctor => {
+            let loaded = load(&sources)?;
+            block_on(doctor::run(&loaded, &mut io::stdout().lock()))
         }
         Command::Completions { shell } => {
             clap_complete::generate(

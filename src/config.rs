@@ -22,6 +22,7 @@ pub use environment::Environment;
 pub use load::{Loaded, Sources, load};
 pub use log_filter::parse_log_filter;
 pub use report::{ConfigError, Origin};
+pub use value::parse_duration;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -209,7 +209,11 @@ const DURATION_EXPECTED: &str =
 const UNIT_MISSING: &str =
     "a number alone has no unit: add `ms`, `s`, `m`, `h` or `d`, as in `15m`";
 
-fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+/// Reads a length of time as settings have it: `500ms`, `2s`, `1h30m`.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     if text.is_empty() {
         return Err(DURATION_EXPECTED);
     }

@@ -315,6 +315,27 @@ pub(super) async fn ping(db: &DatabaseConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What time it is on the server; `None` for SQLite, which has no other clock than this process.
+///
+/// # Errors
+///
+/// [`StoreError::Unavailable`] if it can't be asked.
+pub async fn clock(db: &DatabaseConnection) -> Result<Option<SystemTime>, StoreError> {
+    if db.get_database_backend() == DbBackend::Sqlite {
+        return Ok(None);
+    }
+    let question = "SELECT clock_timestamp()";
+    let row = call(db, || {
+        db.query_one_raw(Statement::from_string(DbBackend::Postgres, question))
+    })
+    .await?;
+    let clock: Option<DateTimeUtc> = row
+        .map(|row| row.try_get_by_index(0))
+        .transpose()
+        .map_err(classify)?;
+    Ok(clock.map(SystemTime::from))
+}
+
 /// How many connections `db` has at the moment.
 pub fn pool_status(db: &DatabaseConnection) -> PoolStatus {
     let (open, idle, max) = if db.get_database_backend() == DbBackend::Sqlite {

@@ -9,7 +9,7 @@ mod session;
 
 use std::cmp::Reverse;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::ExposeSecret;
 
@@ -257,6 +257,18 @@ impl Tokens {
             Self::Redis(redis) => redis.may_evict().await,
             // It refuses what does not fit.
             Self::Memory(_) => Some(false),
+        }
+    }
+
+    /// What time it is on each server that counts the life of sessions; none for the in-process store, which has no other clock
+    /// than this process.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if one can't be asked, or does not tell.
+    pub async fn clocks(&self) -> Result<Vec<SystemTime>, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.clocks().await,
+            Self::Memory(_) => Ok(Vec::new()),
         }
     }
 

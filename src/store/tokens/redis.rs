@@ -22,7 +22,7 @@ mod topology;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::{ErrorKind, ServerErrorKind, Value};
 use sha2::{Digest as _, Sha256};
@@ -177,6 +177,11 @@ impl RedisTokens {
     /// Whether Redis would evict sessions when its memory is full; `None` where it can't be had from it.
     pub(super) async fn may_evict(&self) -> Option<bool> {
         self.0.link.may_evict().await
+    }
+
+    /// What time it is on each master.
+    pub(super) async fn clocks(&self) -> Result<Vec<SystemTime>, StoreError> {
+        self.0.link.clocks().await
     }
 
     pub(super) fn pool_status(&self) -> PoolStatus {

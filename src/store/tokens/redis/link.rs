@@ -2,7 +2,7 @@
 //! what became of it when something failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deadpool::managed::{Object, Pool};
 use futures_util::FutureExt as _;
@@ -281,6 +281,27 @@ impl Link {
             any |= limit > 0 && policy != "noeviction";
         }
         Some(any)
+    }
+
+    /// What time it is on each master.
+    pub(super) async fn clocks(&self) -> Result<Vec<SystemTime>, StoreError> {
+        let masters = self.in_time(self.topology.masters()).await;
+        let masters = masters.map_err(|error| self.failed(error))?;
+        let clocks = async |connection: &mut Connection| {
+            let mut clocks = Vec::new();
+            for master in masters.all() {
+                let answer = connection.on(&master.node, &redis::cmd("TIME")).await?;
+                let (seconds, micros): (u64, u32) =
+                    FromRedisValue::from_redis_value(answer.extract_error()?)?;
+                clocks.push(
+                    SystemTime::UNIX_EPOCH
+                        + Duration::from_secs(seconds)
+                        + Duration::from_micros(micros.into()),
+                );
+            }
+            Ok(clocks)
+        };
+        self.write(clocks).await
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = RedisResult<T>>) -> Result<T, Attempt> {

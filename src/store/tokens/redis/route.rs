@@ -7,7 +7,7 @@ use super::place::Address;
 use super::slots;
 
 /// Commands that are about no key.
-const KEYLESS: [&[u8]; 4] = [b"INFO", b"PING", b"ROLE", b"SCAN"];
+const KEYLESS: [&[u8]; 5] = [b"INFO", b"PING", b"ROLE", b"SCAN", b"TIME"];
 
 /// The first key of a command, of those that this service knows; all keys of one command are in one slot, or [`Parts`] takes it
 /// apart.
