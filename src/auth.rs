@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod bootstrap;
 pub mod hash_pool;
+pub mod limits;
 mod own_password;
 pub mod password;
 pub mod token;
@@ -17,13 +18,14 @@ use tracing::Instrument;
 
 use self::accounts::Accounts;
 use self::hash_pool::{HashError, HashPool};
+use self::limits::{LimitError, Limits};
 pub use self::own_password::ChangeError;
 use self::password::{Password, Policy};
 use self::token::Token;
 use self::username::Username;
 use crate::store::StoreError;
 use crate::store::health::Health;
-use crate::store::tokens::{Device, Holder, Issued, Session, SessionId, Tokens};
+use crate::store::tokens::{Device, Generation, Holder, Issued, Session, SessionId, Tokens};
 use crate::store::users::{User, Users};
 
 /// How often a login begins again because the user's sessions were ended beside it. Each time somebody ended them within
@@ -37,6 +39,7 @@ pub struct Authenticator {
     tokens: Tokens,
     accounts: Accounts,
     hash_pool: HashPool,
+    limits: Limits,
     health: Arc<Health>,
     policy: Policy,
     expires_in: Duration,
@@ -63,6 +66,12 @@ pub enum LoginError {
     /// Unknown user, wrong password, disabled user, no password, unreadable hash: nobody is told which.
     #[error("the credentials are invalid")]
     InvalidCredentials,
+    /// Too many attempts for this name, or from this address.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// More logins than can be hashed in time.
     #[error("the hash gate is full")]
     Overloaded {
@@ -99,6 +108,7 @@ impl Authenticator {
         tokens: Tokens,
         accounts: Accounts,
         hash_pool: HashPool,
+        limits: Limits,
         health: Arc<Health>,
         policy: Policy,
         expires_in: Duration,
@@ -108,6 +118,7 @@ impl Authenticator {
             tokens,
             accounts,
             hash_pool,
+            limits,
             health,
             policy,
             expires_in,
@@ -131,34 +142,27 @@ impl Authenticator {
         let (username, password) = parse(username, password)?;
 
         self.health.takes_logins()?;
-        let lookup = tracing::info_span!("lookup");
-        let user = self
-            .users
-            .find(username.as_str())
-            .instrument(lookup)
+        let begin = tracing::info_span!("limits");
+        let attempt = self
+            .limits
+            .begin(&username, device.address())
+            .instrument(begin)
             .await?;
-
-        // Before the password is looked at: whoever ends the user's sessions from here on is noticed.
-        let generation = tracing::info_span!("token_store_generation");
-        let id = user
-            .as_ref()
-            .map_or_else(|| self.stranger(&username), |user| user.id);
-        let mut generation = self.tokens.generation(id).instrument(generation).await?;
-
-        let enabled = user.filter(|user| user.disabled_at.is_none());
-        let stored = enabled
-            .as_ref()
-            .and_then(|user| user.password_hash.as_ref());
-        let verdict = self.hash_pool.verify_and_rehash(&password, stored).await?;
-        let Some(mut user) = enabled else {
-            return Err(LoginError::InvalidCredentials);
+        let (mut user, mut new_hash, mut generation) = match self.verify(&username, &password).await
+        {
+            Ok(verified) => verified,
+            Err(LoginError::InvalidCredentials) => {
+                attempt.failed().await?;
+                return Err(LoginError::InvalidCredentials);
+            }
+            Err(error) => {
+                attempt.abandoned().await;
+                return Err(error);
+            }
         };
-        verdict.tell(user.id);
-        if !verdict.matches {
-            return Err(LoginError::InvalidCredentials);
-        }
+        // Before there is a token: one that can't be told apart from a guess must not leave one that nobody was given.
+        attempt.succeeded().await?;
 
-        let mut new_hash = verdict.new_hash;
         for _ in 0..ATTEMPTS {
             // Before the token, so that a database that fails here leaves no token that nobody was given. And after the
             // generation was read: if the row is as it was, whoever changes it later ends what is issued here.
@@ -192,6 +196,42 @@ impl Authenticator {
         Err(LoginError::Overloaded {
             retry_after: Duration::from_secs(1),
         })
+    }
+
+    /// The user whose name and password these are, the hash that shall replace the stored one, and the generation of the user's
+    /// sessions from before the password was looked at.
+    async fn verify(
+        &self,
+        username: &Username,
+        password: &Password,
+    ) -> Result<(User, Option<SecretString>, Generation), LoginError> {
+        let lookup = tracing::info_span!("lookup");
+        let user = self
+            .users
+            .find(username.as_str())
+            .instrument(lookup)
+            .await?;
+
+        // Before the password is looked at: whoever ends the user's sessions from here on is noticed.
+        let generation = tracing::info_span!("token_store_generation");
+        let id = user
+            .as_ref()
+            .map_or_else(|| self.stranger(username), |user| user.id);
+        let generation = self.tokens.generation(id).instrument(generation).await?;
+
+        let enabled = user.filter(|user| user.disabled_at.is_none());
+        let stored = enabled
+            .as_ref()
+            .and_then(|user| user.password_hash.as_ref());
+        let verdict = self.hash_pool.verify_and_rehash(password, stored).await?;
+        let Some(user) = enabled else {
+            return Err(LoginError::InvalidCredentials);
+        };
+        verdict.tell(user.id);
+        if !verdict.matches {
+            return Err(LoginError::InvalidCredentials);
+        }
+        Ok((user, verdict.new_hash, generation))
     }
 
     /// Stands for a name that nobody has: the ids of users begin at 1. One of many, since on a Redis Cluster the same one would
@@ -281,6 +321,11 @@ impl Authenticator {
         Ok(self.tokens.end_all(user_id, keep, None).await?)
     }
 
+    /// The throttle.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// The hash gate, for its figures.
     pub fn hash_pool(&self) -> &HashPool {
         &self.hash_pool
@@ -323,6 +368,15 @@ impl From<HashError> for LoginError {
         match error {
             HashError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<LimitError> for LoginError {
+    fn from(error: LimitError) -> Self {
+        match error {
+            LimitError::TooManyAttempts { retry_after } => Self::TooManyAttempts { retry_after },
+            LimitError::Unavailable(error) => error.into(),
         }
     }
 }

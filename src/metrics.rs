@@ -40,6 +40,8 @@ pub enum LoginOutcome {
     Success,
     /// The name and the password don't belong together, or the user may not log in.
     Refused,
+    /// Too many attempts for the name, or from the address.
+    Throttled,
     /// The request was malformed.
     Invalid,
     /// The hash gate was full.
@@ -53,9 +55,10 @@ pub enum LoginOutcome {
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Success,
         Self::Refused,
+        Self::Throttled,
         Self::Invalid,
         Self::Overloaded,
         Self::Unavailable,
@@ -67,6 +70,7 @@ impl LoginOutcome {
         match self {
             Self::Success => "success",
             Self::Refused => "refused",
+            Self::Throttled => "throttled",
             Self::Invalid => "invalid",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",

@@ -55,6 +55,11 @@ pub enum ApiError {
     UnsupportedGrantType,
     /// The client was slow to send its body.
     RequestTimeout,
+    /// Too many attempts for a name, or from an address.
+    TooManyAttempts {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// More logins than can be hashed, or the request took too long.
     Overloaded {
         /// When to try again.
@@ -131,6 +136,7 @@ impl ApiError {
             Self::MalformedBody(_) => "malformed-body",
             Self::InvalidInput(_) | Self::UnsupportedGrantType => "invalid-input",
             Self::RequestTimeout => "request-timeout",
+            Self::TooManyAttempts { .. } => "too-many-attempts",
             Self::Overloaded { .. } => "overloaded",
             Self::DependencyUnavailable => "dependency-unavailable",
             Self::Internal => "internal",
@@ -152,6 +158,7 @@ impl ApiError {
             Self::MalformedBody(_) => StatusCode::BAD_REQUEST,
             Self::InvalidInput(_) | Self::UnsupportedGrantType => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded { .. } | Self::DependencyUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -173,6 +180,7 @@ impl ApiError {
             Self::MalformedBody(_) => "Malformed body",
             Self::InvalidInput(_) | Self::UnsupportedGrantType => "Invalid input",
             Self::RequestTimeout => "Request timed out",
+            Self::TooManyAttempts { .. } => "Too many attempts",
             Self::Overloaded { .. } => "Overloaded",
             Self::DependencyUnavailable => "Dependency unavailable",
             Self::Internal => "Internal error",
@@ -197,6 +205,7 @@ impl ApiError {
             Self::InvalidInput(_) => "Some fields are missing or wrong; see errors.".to_owned(),
             Self::UnsupportedGrantType => "grant_type, if sent, must be 'password'.".to_owned(),
             Self::RequestTimeout => "The body did not arrive in time.".to_owned(),
+            Self::TooManyAttempts { .. } => "Too many attempts to log in; try again after the time in Retry-After.".to_owned(),
             Self::Overloaded { .. } => "The service is busy; try again after the time in Retry-After.".to_owned(),
             Self::DependencyUnavailable => {
                 "Something that the service depends on is unavailable; try again after the time in Retry-After."
@@ -226,7 +235,9 @@ impl ApiError {
             Self::InvalidCredentials => "invalid_grant",
             Self::InvalidClient => "invalid_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::Overloaded { .. } | Self::DependencyUnavailable => "temporarily_unavailable",
+            Self::TooManyAttempts { .. }
+            | Self::Overloaded { .. }
+            | Self::DependencyUnavailable => "temporarily_unavailable",
             Self::Internal => "server_error",
             _ => "invalid_request",
         }
@@ -235,7 +246,7 @@ impl ApiError {
     /// `Retry-After` in whole seconds, rounded up.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Overloaded { retry_after } => {
+            Self::TooManyAttempts { retry_after } | Self::Overloaded { retry_after } => {
                 Some((retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1))
             }
             Self::DependencyUnavailable => Some(DEPENDENCY_RETRY_AFTER),

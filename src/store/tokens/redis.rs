@@ -4,6 +4,7 @@
 //! ([`record`]), and is never written in one step with a token's key, which may be on another server: the order of the steps
 //! ([`sessions`]) makes up for that.
 
+mod attempts;
 mod checks;
 mod connection;
 mod failure;

@@ -31,13 +31,10 @@ fn the_suggested_cost_is_a_configuration_and_never_under_the_floor() {
         assert!(memory_kib >= 19_456 && iterations >= 2, "{suggested:?}");
         assert!(memory_kib <= memory.parse::<i64>().unwrap() * 1024);
         assert_eq!(number("parallelism"), 1);
-        let floor = (memory_kib, iterations) == (19_456, 2);
-        assert!(floor || time != "1ms", "{suggested:?}");
-        assert_eq!(
-            suggested.out.contains("under OWASP's floor"),
-            time == "1ms",
-            "{suggested:?}"
-        );
+        if time == "1ms" {
+            assert_eq!((memory_kib, iterations), (19_456, 2), "{suggested:?}");
+            assert!(suggested.out.contains("under OWASP's floor"));
+        }
 
         std::fs::write(&file, &suggested.out).unwrap();
         let check = ["--config", file.to_str().unwrap(), "config", "check"];

@@ -91,6 +91,8 @@ pub(crate) struct CheckResponse {
         (status = 415, description = "`unsupported-media-type`", body = Problem,
             content_type = "application/problem+json"),
         (status = 422, description = "`invalid-input`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too-many-attempts` for this name, or from this address", body = Problem,
+            content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
         (status = 503, description = "`overloaded` or `dependency-unavailable`", body = Problem,
             content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
     )
@@ -205,6 +207,7 @@ fn outcome<T>(result: &Result<T, LoginError>) -> LoginOutcome {
         Ok(_) => LoginOutcome::Success,
         Err(LoginError::InvalidInput(_)) => LoginOutcome::Invalid,
         Err(LoginError::InvalidCredentials) => LoginOutcome::Refused,
+        Err(LoginError::TooManyAttempts { .. }) => LoginOutcome::Throttled,
         Err(LoginError::Overloaded { .. }) => LoginOutcome::Overloaded,
         Err(LoginError::Unavailable(_)) => LoginOutcome::Unavailable,
         Err(LoginError::Internal(_)) => LoginOutcome::Error,
@@ -216,6 +219,7 @@ fn refusal(error: LoginError) -> ApiError {
     match error {
         LoginError::InvalidInput(fields) => ApiError::invalid_input(fields),
         LoginError::InvalidCredentials => ApiError::InvalidCredentials,
+        LoginError::TooManyAttempts { retry_after } => ApiError::TooManyAttempts { retry_after },
         LoginError::Overloaded { retry_after } => ApiError::Overloaded { retry_after },
         LoginError::Unavailable(cause) => {
             tracing::warn!(cause = %with_sources(&cause), "a login could not be answered");

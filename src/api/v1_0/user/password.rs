@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 
 use crate::api::AppState;
 use crate::api::error::{ApiError, Problem};
-use crate::api::extract::{Bearer, PasswordChange};
+use crate::api::extract::{Bearer, Client, PasswordChange};
 use crate::api::observe::UserId;
 use crate::auth::ChangeError;
 use crate::auth::token::Token;
+use crate::store::tokens::Device;
 
 /// What a client sends to change its user's password.
 #[derive(ToSchema)]
@@ -51,6 +52,8 @@ pub(crate) struct PasswordRequest {
             content_type = "application/problem+json"),
         (status = 422, description = "`invalid-input`: fields are missing or wrong, or the new password is not acceptable",
             body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too-many-attempts`: too many wrong passwords of this user, or from this address", body = Problem,
+            content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
         (status = 503, description = "`overloaded` or `dependency-unavailable`", body = Problem,
             content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
     )
@@ -58,22 +61,26 @@ pub(crate) struct PasswordRequest {
 pub(super) async fn change_password(
     State(state): State<AppState>,
     Bearer(token): Bearer,
+    Client(device): Client,
     body: Result<PasswordChange, ApiError>,
 ) -> Result<impl IntoResponse, ApiError> {
     // Whoever holds no living token is told so, whatever else is wrong. And from here on it is known whom a refusal concerns.
     let holder = state.authenticator().check(&token).await?;
-    let answer = set(&state, &token, body).await;
+    let answer = set(&state, &token, &device, body).await;
     Ok((Extension(UserId(holder.user_id)), answer))
 }
 
 async fn set(
     state: &AppState,
     token: &Token,
+    device: &Device,
     body: Result<PasswordChange, ApiError>,
 ) -> Result<StatusCode, ApiError> {
     let PasswordChange { current, new } = body?;
     let authenticator = state.authenticator();
-    let ended = authenticator.change_password(token, current, new).await?;
+    let ended = authenticator
+        .change_password(token, current, new, device.address())
+        .await?;
     state.metrics().count_revoked(ended);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -83,6 +90,7 @@ impl From<ChangeError> for ApiError {
         match error {
             ChangeError::InvalidInput(fields) => Self::invalid_input(fields),
             ChangeError::WrongPassword => Self::WrongPassword,
+            ChangeError::TooManyAttempts { retry_after } => Self::TooManyAttempts { retry_after },
             ChangeError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             ChangeError::Check(error) => error.into(),
         }

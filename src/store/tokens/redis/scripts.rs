@@ -30,6 +30,10 @@ pub(super) struct Scripts {
     pub(super) forget: Script,
     /// Notes that a session was in use.
     pub(super) touch: Script,
+    /// A step of an attempt to log in.
+    pub(super) attempts: Script,
+    /// Counts a failure from a network, or tells of it.
+    pub(super) failures: Script,
 }
 
 impl Scripts {
@@ -44,6 +48,8 @@ impl Scripts {
             revoke: Script::new(include_str!("scripts/revoke.lua")),
             forget: Script::new(include_str!("scripts/forget.lua")),
             touch: Script::new(include_str!("scripts/touch.lua")),
+            attempts: Script::new(include_str!("scripts/attempts.lua")),
+            failures: Script::new(include_str!("scripts/failures.lua")),
         }
     }
 }
