@@ -12,11 +12,8 @@ use crate::auth::accounts::Accounts;
 use crate::auth::bootstrap::{Bootstrap, InvalidBootstrap};
 use crate::auth::hash_pool::sizing::{Sizing, SizingError};
 use crate::auth::hash_pool::{HashPool, Observer, StartError};
-use crate::auth::limits::Limits;
-use crate::auth::password::Policy;
 use crate::config::{Config, MigrateMode};
 use crate::metrics::Metrics;
-use crate::store::attempts::Attempts;
 use crate::store::database::{self, UrlError};
 use crate::store::health::{Health, Report};
 use crate::store::revocations::Revocations;
@@ -148,19 +145,13 @@ impl App {
         };
         let hash_pool = HashPool::start(&config.password, &sizing, observer)?;
 
-        let policy = Policy {
-            min_length: config.password.min_length,
-        };
-        let ttl = config.tokens.ttl;
         let authenticator = Authenticator::new(
+            &config,
             users.clone(),
             tokens.clone(),
             accounts.clone(),
             hash_pool.clone(),
-            Limits::new(&config.limits, Attempts::beside(&tokens)),
             Arc::clone(&health),
-            policy,
-            config.tokens.idle_ttl.map_or(ttl, |idle| idle.min(ttl)),
         );
         let schema_step = SchemaStep::of(&config);
         let state = AppState::new(

@@ -23,7 +23,9 @@ pub use self::own_password::ChangeError;
 use self::password::{Password, Policy};
 use self::token::Token;
 use self::username::Username;
+use crate::config::Config;
 use crate::store::StoreError;
+use crate::store::attempts::Attempts;
 use crate::store::health::Health;
 use crate::store::tokens::{Device, Generation, Holder, Issued, Session, SessionId, Tokens};
 use crate::store::users::{User, Users};
@@ -101,27 +103,28 @@ pub enum CheckError {
 }
 
 impl Authenticator {
-    /// Brings the parts together. `expires_in` is the lifetime of a token that nobody checks, `policy` what a new password has to
-    /// fulfil.
+    /// Brings the parts together, under the rules of the settings: how long a token lives that nobody checks, what a new password
+    /// has to fulfil, how often a password may be tried.
     pub fn new(
+        config: &Config,
         users: Users,
         tokens: Tokens,
         accounts: Accounts,
         hash_pool: HashPool,
-        limits: Limits,
         health: Arc<Health>,
-        policy: Policy,
-        expires_in: Duration,
     ) -> Self {
+        let ttl = config.tokens.ttl;
         Self {
             users,
-            tokens,
             accounts,
             hash_pool,
-            limits,
+            limits: Limits::new(&config.limits, Attempts::beside(&tokens)),
+            tokens,
             health,
-            policy,
-            expires_in,
+            policy: Policy {
+                min_length: config.password.min_length,
+            },
+            expires_in: config.tokens.idle_ttl.map_or(ttl, |idle| idle.min(ttl)),
             strangers: RandomState::new(),
         }
     }

@@ -174,14 +174,11 @@ pub struct Password {
 /// Section `limits`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Whether logins are throttled.
-    ///
-    /// This and the two rates are read and validated so that a deployment can set them now; the throttle itself comes with a
-    /// later version.
+    /// Whether attempts to log in are throttled.
     pub enabled: bool,
-    /// Attempts to log in with one username.
+    /// Failures of one username, and attempts that are under way.
     pub login_per_user: Rate,
-    /// Attempts to log in from one address.
+    /// Failures from one network.
     pub login_per_ip: Rate,
 }
 

@@ -28,10 +28,8 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if loaded.config.limits.enabled {
-        tracing::warn!(
-            "limits.enabled is set, but this version does not throttle logins yet: limit them at the proxy"
-        );
+    if !loaded.config.limits.enabled {
+        tracing::warn!("limits.enabled is false: nobody who guesses passwords is slowed down");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

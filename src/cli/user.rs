@@ -13,9 +13,12 @@ use crate::app::BuildError;
 use crate::auth::accounts::Change;
 use crate::auth::hash_pool::sizing::Sizing;
 use crate::auth::hash_pool::{HashPool, Observer};
+use crate::auth::limits::Limits;
 use crate::auth::password::{Password, Policy};
 use crate::auth::username::Username;
 use crate::config::{self, Loaded};
+use crate::store::attempts::Attempts;
+use crate::store::tokens::Tokens;
 use crate::store::users::{NewUser, User, Users};
 use crate::store::with_sources;
 
@@ -58,6 +61,11 @@ pub(super) enum Command {
         /// The username
         name: String,
     },
+    /// Forget the failed attempts to log in with a name
+    Unlock {
+        /// The username
+        name: String,
+    },
     /// Delete a user; the id is never used again
     Delete {
         /// The username
@@ -79,7 +87,9 @@ pub(super) async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let Stores {
-        users, accounts, ..
+        users,
+        accounts,
+        tokens,
     } = Stores::open(&loaded.config).await?;
     match command {
         Command::Add {
@@ -103,6 +113,10 @@ pub(super) async fn run(
             let user = find(&users, &name).await?;
             let hash = new_hash(password, loaded).await?;
             let change = accounts.set_password(user.id, &hash).await?;
+            if !tokens.is_local() {
+                // Whoever was locked out for an old password is let in with the new one. The store may be away, which is told below.
+                let _ = unlock(loaded, &tokens, &name).await;
+            }
             tell(
                 &format!("changed the password of {}", user.username),
                 change,
@@ -120,6 +134,19 @@ pub(super) async fn run(
                 return Err(Failure::NoUser);
             }
             writeln!(out, "enabled {}", user.username)?;
+        }
+        Command::Unlock { name } => {
+            if tokens.is_local() {
+                return Err(Failure::Config(
+                    "tokens.url is memory: only the service itself knows the attempts to log in, and forgets them when it is \
+                     restarted"
+                        .to_owned(),
+                ));
+            }
+            let unlocked = unlock(loaded, &tokens, &name).await?;
+            // A name that nobody has can be locked too, and somebody may be about to get it.
+            let done = if unlocked { "unlocked" } else { "not locked:" };
+            writeln!(out, "{done} {}", username(&name)?.as_str())?;
         }
         Command::Delete { name } => {
             let user = find(&users, &name).await?;
@@ -159,6 +186,12 @@ pub(super) async fn find(users: &Users, name: &str) -> Result<User, Failure> {
         .find(username(name)?.as_str())
         .await?
         .ok_or(Failure::NoUser)
+}
+
+/// Forgets the failed attempts to log in with a name, and tells whether there were any.
+async fn unlock(loaded: &Loaded, tokens: &Tokens, name: &str) -> Result<bool, Failure> {
+    let limits = Limits::new(&loaded.config.limits, Attempts::beside(tokens));
+    Ok(limits.unlock(&username(name)?).await?)
 }
 
 async fn new_hash(source: PasswordSource, loaded: &Loaded) -> Result<SecretString, Failure> {

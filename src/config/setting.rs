@@ -168,10 +168,10 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
 
     setting!(limits.enabled: Flag,
-        "Whether logins are throttled. The throttle comes with a later version; until then the three `limits` are only validated."
+        "Whether attempts to log in are throttled."
     ),
-    setting!(limits.login_per_user: Frequency, "Attempts to log in with one username within a time."),
-    setting!(limits.login_per_ip: Frequency, "Attempts to log in from one address within a time."),
+    setting!(limits.login_per_user: Frequency, "Wrong passwords of one username within a time, attempts under way included. Then each further one has to wait, 1 s at first and twice as long each time, up to 15 min."),
+    setting!(limits.login_per_ip: Frequency, "Wrong passwords from one IPv4 address, or one IPv6 network of 64 bits, within a time; ten times as many from one of 48 bits. Then none is looked at until the time is over."),
 
     setting!(bootstrap.username: Optional<Text>,
         "Name of the administrator that is created when the service first becomes ready and there are no users."

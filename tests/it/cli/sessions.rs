@@ -381,3 +381,45 @@ async fn a_promise_outlasts_an_outage(#[values(true, false)] restarted: bool) {
     assert_eq!(logged_in.check(&logged_in.bob).await.status, 200);
     assert_changed(&logged_in, &command).await;
 }
+
+/// Security checklist, 14: an operator lets somebody in who was locked out.
+#[tokio::test]
+async fn unlocking_and_a_new_password_let_in_who_was_locked_out() {
+    let mut deployment = Deployment::new(Backend::External).await;
+    deployment.set("CLAVIGER_LIMITS__ENABLED", "true");
+    deployment.set("CLAVIGER_LIMITS__LOGIN_PER_USER", "1/15m");
+    deployment.user("alice");
+    let service = deployment.start();
+    let wrong = || {
+        let body = r#"{"username":"alice","password":"not the right password"}"#;
+        post("", "application/json", body)
+    };
+    let command = |arguments: &[&str]| run(arguments, &deployment.variables(), NEW);
+
+    assert_eq!(service.send(&wrong()).await.status, 401);
+    assert_eq!(service.send(&wrong()).await.status, 429);
+    let unlocked = command(&["user", "unlock", "Alice"]);
+    assert_eq!(
+        (unlocked.code, unlocked.out.as_str()),
+        (0, "unlocked alice\n")
+    );
+    let unlocked = command(&["user", "unlock", "alice"]);
+    assert_eq!(
+        (unlocked.code, unlocked.out.as_str()),
+        (0, "not locked: alice\n")
+    );
+    assert_eq!(service.send(&wrong()).await.status, 401);
+    assert_eq!(service.send(&wrong()).await.status, 429);
+    let changed = command(&["user", "passwd", "alice", "--password-stdin"]);
+    assert_eq!(changed.code, 0, "{changed:?}");
+    let body = format!(r#"{{"username":"alice","password":"{NEW}"}}"#);
+    let answer = service.send(&post("", "application/json", &body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn attempts_in_memory_are_not_unlocked() {
+    let deployment = Deployment::new(Backend::Embedded).await;
+    let refused = run(&["user", "unlock", "alice"], &deployment.variables(), "");
+    assert_eq!(refused.code, 78, "{refused:?}");
+}

@@ -75,7 +75,7 @@ async fn over_the_limit_each_failure_doubles_the_wait(
         attempt(&attempts.ahead(later), "b", RATE, Step::Failed).await;
     }
     // A window after the last wait it is forgotten.
-    later += Duration::from_secs(900) + MINUTES_15;
+    later += MINUTES_15 + MINUTES_15;
     let now = attempts.ahead(later);
     for _ in 0..3 {
         attempt(&now, "a", RATE, Step::Failed).await;
@@ -285,7 +285,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         8 => (0..4_u8).prop_map(Deed::Reserve),
         8 => (any::<usize>(), step).prop_map(|(which, step)| Deed::Settle(which, step)),
         // Steps that the few seconds of the test itself do not matter beside.
-        2 => prop_oneof![Just(100), Just(1_000), Just(20_000), Just(90_000), Just(3_000_000)].prop_map(Deed::Wait),
+        2 => prop_oneof![Just(100), Just(1_000), Just(20_000), Just(90_000)].prop_map(Deed::Wait),
         1 => Just(Deed::Unlock)
     ];
     prop::collection::vec(deed, 1..150)
@@ -298,6 +298,7 @@ async fn carry_out(attempts: &Attempts, deeds: &[Deed]) -> Vec<String> {
         per: MINUTES_15,
     };
     let (mut ahead, mut flying, mut told) = (Duration::ZERO, Vec::new(), Vec::new());
+    attempt(attempts, "network 0", rate, Step::Succeeded).await;
     for deed in deeds {
         let now = attempts.ahead(ahead);
         match deed {
@@ -321,8 +322,8 @@ async fn carry_out(attempts: &Attempts, deeds: &[Deed]) -> Vec<String> {
                 settled.await.unwrap();
             }
             Deed::Settle(..) => {}
-            // In seconds.
-            Deed::Wait(seconds) => ahead += Duration::from_secs(*seconds),
+            // In seconds. Redis does not forget a key for what is only asked as if it were later, so it must not be time for that.
+            Deed::Wait(seconds) => ahead = (ahead + Duration::from_secs(*seconds)).min(29 * DAY),
             Deed::Unlock => told.push(now.unlock("alice").await.unwrap().to_string()),
         }
     }

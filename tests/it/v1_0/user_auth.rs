@@ -4,3 +4,4 @@ mod check;
 mod forms;
 mod input;
 mod log_in;
+mod throttle;

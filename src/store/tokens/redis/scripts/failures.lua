@@ -4,16 +4,16 @@
 -- ARGV[2]  the limit
 -- ARGV[3]  the window in ms
 -- ask answers with the wait in ms, 0 if there is none, and whether the refusal is the first.
+local failed = tonumber(redis.call('HGET', KEYS[1], 'failed')) or 0
 if ARGV[1] == 'count' then
-    redis.call('HINCRBY', KEYS[1], 'failed', 1)
-    if redis.call('PTTL', KEYS[1]) < 0 then
+    redis.call('HSET', KEYS[1], 'failed', failed + 1)
+    if failed == 0 then
         redis.call('PEXPIRE', KEYS[1], ARGV[3])
     end
     return {0, 0}
 end
-local failed = tonumber(redis.call('HGET', KEYS[1], 'failed')) or 0
 if failed < tonumber(ARGV[2]) then
     return {0, 0}
 end
-local first = redis.call('HSETNX', KEYS[1], 'told', '1')
+local first = redis.call('HSET', KEYS[1], 'told', '1')
 return {math.max(redis.call('PTTL', KEYS[1]), 1), first}
