@@ -60,8 +60,11 @@ impl InvalidBootstrap {
     pub fn keys(&self) -> &'static [&'static str] {
         match self {
             Self::Username(_) => &["bootstrap.username"],
-            Self::Password(_) => &["bootstrap.password"],
-            Self::Policy(_) => &["bootstrap.password", "password.min_length"],
+            Self::Policy(PolicyError::TooShort { .. }) => {
+                &["bootstrap.password", "password.min_length"]
+            }
+            Self::Policy(PolicyError::Username) => &["bootstrap.password", "bootstrap.username"],
+            Self::Password(_) | Self::Policy(_) => &["bootstrap.password"],
             Self::Random(_) => &[],
         }
     }
@@ -99,7 +102,7 @@ impl Bootstrap {
             (Some(username), Some(password)) => {
                 let username = Username::parse(username)?;
                 let password = Password::parse(password.clone())?;
-                policy.check(&password)?;
+                policy.check(&password, &username)?;
                 Ok(Some(Self {
                     username,
                     password,

@@ -54,7 +54,7 @@ impl Authenticator {
         address: Option<IpAddr>,
     ) -> Result<u64, ChangeError> {
         let user = self.user(token).await?;
-        let (current, new) = parse(current, new, self.policy)?;
+        let (current, new) = parse(current, new, self.policy, &user.username)?;
         self.health.takes_logins()?;
 
         // The same counters as those of a login: whoever holds a token must not guess the password with it.
@@ -86,9 +86,10 @@ fn parse(
     current: SecretString,
     new: SecretString,
     policy: Policy,
+    username: &str,
 ) -> Result<(Password, Password), ChangeError> {
     let new = Password::parse(new).map_err(|error| error.to_string());
-    let new = new.and_then(|new| match policy.check(&new) {
+    let new = new.and_then(|new| match policy.check(&new, username) {
         Ok(()) => Ok(new),
         Err(error) => Err(error.to_string()),
     });

@@ -98,7 +98,7 @@ pub(super) async fn run(
             password,
         } => {
             let username = username(&name)?;
-            let password_hash = Some(new_hash(password, loaded).await?);
+            let password_hash = Some(new_hash(password, username.as_str(), loaded).await?);
             let new = NewUser {
                 username: username.as_str().to_owned(),
                 password_hash,
@@ -111,7 +111,7 @@ pub(super) async fn run(
         Command::List { json } => list(&users, json, out).await?,
         Command::Passwd { name, password } => {
             let user = find(&users, &name).await?;
-            let hash = new_hash(password, loaded).await?;
+            let hash = new_hash(password, &user.username, loaded).await?;
             let change = accounts.set_password(user.id, &hash).await?;
             if !tokens.is_local() {
                 // Whoever was locked out for an old password is let in with the new one. The store may be away, which is told below.
@@ -194,13 +194,17 @@ async fn unlock(loaded: &Loaded, tokens: &Tokens, name: &str) -> Result<bool, Fa
     Ok(limits.unlock(&username(name)?).await?)
 }
 
-async fn new_hash(source: PasswordSource, loaded: &Loaded) -> Result<SecretString, Failure> {
+async fn new_hash(
+    source: PasswordSource,
+    username: &str,
+    loaded: &Loaded,
+) -> Result<SecretString, Failure> {
     let password = Password::parse(source.read()?)
         .map_err(|error| Failure::Data(format!("the password {error}")))?;
     Policy {
         min_length: loaded.config.password.min_length,
     }
-    .check(&password)
+    .check(&password, username)
     .map_err(|error| Failure::Data(format!("the password {error}")))?;
     hash(&password, loaded).await
 }

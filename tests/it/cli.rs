@@ -151,6 +151,19 @@ async fn what_can_not_be_done_is_said_with_the_right_code(
         short.err,
         "claviger: the password must have at least 15 characters\n"
     );
+    for (name, password) in [
+        (["user", "add", "trustworthy-bob"], "Trustworthy-Bob"),
+        (["user", "passwd", "alice"], "alicealicealice"),
+    ] {
+        let run = cli.run_with(&[&name[..], &["--password-stdin"]].concat(), password);
+        assert_eq!(
+            (run.code, run.err.as_str()),
+            (
+                65,
+                "claviger: the password must not be the username, also not repeated\n"
+            )
+        );
+    }
     assert_eq!(
         cli.run_with(&["user", "add", "bob", "--password-stdin"], "\n")
             .code,
@@ -501,6 +514,29 @@ async fn all_that_the_start_would_refuse_is_said_at_once() {
              bootstrap.password (file {file}, line 3), password.min_length (default): must have at least 15 characters\n"
         )
     );
+}
+
+#[rstest]
+#[case::username(
+    "rootrootrootroot",
+    ", bootstrap.username (environment variable CLAVIGER_BOOTSTRAP__USERNAME): must not be the username, also not repeated"
+)]
+#[case::common("passwordpassword", ": must not be a common password repeated")]
+#[tokio::test]
+async fn the_administrator_of_the_settings_needs_a_good_password(
+    #[case] password: &str,
+    #[case] refusal: &str,
+) {
+    let variables = [
+        ("CLAVIGER_BOOTSTRAP__USERNAME", "root"),
+        ("CLAVIGER_BOOTSTRAP__PASSWORD", password),
+    ];
+    let run = run(&["config", "check"], &variables, "");
+    assert_eq!(run.code, 78, "{run:?}");
+    let refusal = format!(
+        "bootstrap.password (environment variable CLAVIGER_BOOTSTRAP__PASSWORD){refusal}\n"
+    );
+    assert!(run.err.ends_with(&refusal), "{run:?}");
 }
 
 /// A command that hashes has one worker of its own.

@@ -24,7 +24,8 @@ pub(crate) struct PasswordRequest {
     /// The password that the user has: 1 to 1024 bytes of UTF-8.
     #[schema(example = "correct horse battery staple", format = Password, min_length = 1)]
     current_password: String,
-    /// The one that it shall be: at least `password.min_length` code points (15), at most 1024 bytes of UTF-8.
+    /// The one that it shall be: at least `password.min_length` code points (15), at most 1024 bytes of UTF-8, and not one of those
+    /// that are tried first.
     #[schema(example = "staple battery horse correct", format = Password, min_length = 1)]
     new_password: String,
 }

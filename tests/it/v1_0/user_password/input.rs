@@ -60,7 +60,7 @@ async fn lengths_are_bounded() {
     let app = TestApp::start(Backend::Embedded).await;
     app.user("alice").await;
     let token = app.token("alice").await;
-    let longest = "\u{e9}".repeat(512);
+    let longest = "\u{e9}\u{e8}".repeat(256);
     let answer = app.change_password(&token, PASSWORD, &longest).await;
     assert_eq!(answer.status, 204, "{}", answer.text());
     let runs = app.hash_runs();
@@ -81,7 +81,7 @@ async fn lengths_are_bounded() {
     .await;
     app.user("alice").await;
     let token = app.token("alice").await;
-    let escaped = "\\u0061".repeat(1024);
+    let escaped = "\\u0061".repeat(1023) + "\\u0062";
     let body = format!(r#"{{"current_password":"{escaped}","new_password":"{escaped}"}}"#);
     put(&app, &token, &body)
         .await
@@ -104,6 +104,31 @@ async fn the_policy_is_that_of_the_settings() {
         .change_password(&token, PASSWORD, "these are twenty now")
         .await;
     assert_eq!(answer.status, 204, "{}", answer.text());
+}
+
+/// Security checklist, 39.
+#[rstest]
+#[case::one_character("               ", "must not be one character repeated")]
+#[case::run(
+    "23456789012345678",
+    "must not be a run along the digits, the alphabet or the keys of a keyboard"
+)]
+#[case::username("AliceAliceAlice", "must not be the username, also not repeated")]
+#[case::listed("1qaz2wsx3edc4rfv", "must not be on the list of common passwords")]
+#[case::listed_twice("Trustno1Trustno1", "must not be a common password repeated")]
+#[tokio::test]
+async fn a_common_password_is_refused_with_the_reason(#[case] new: &str, #[case] message: &str) {
+    let app = TestApp::start(Backend::Embedded).await;
+    app.user("alice").await;
+    let token = app.token("alice").await;
+    let runs = app.hash_runs();
+    let problem = app
+        .change_password(&token, PASSWORD, new)
+        .await
+        .problem(422, "invalid-input");
+    assert_eq!(errors(&problem), [("new_password", message)]);
+    assert_eq!(app.hash_runs(), runs);
+    assert_eq!(app.log_in("alice", PASSWORD).await.status, 200);
 }
 
 #[rstest]
