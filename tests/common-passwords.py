@@ -46,7 +46,9 @@ def main() -> None:
     # In the order of their bytes, as the search expects.
     lines = sorted(entry.encode() for entry in entries)
     (FOLDER / "list.txt").write_bytes(b"".join(line + b"\n" for line in lines))
-    (FOLDER / "LICENSE").write_text(f"list.txt is taken from {PACKAGE} {VERSION}, which is under this licence (MIT):\n\n{licence}")
+    (FOLDER / "LICENSE").write_text(
+        f"list.txt is taken from {PACKAGE} {VERSION}, which is under this licence (MIT):\n\n{licence}"
+    )
     print(f"{len(lines)} entries")
 
 
