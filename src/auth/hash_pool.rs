@@ -9,7 +9,7 @@
 //!                  | first in, first out; who leaves is taken out
 //!                  v
 //!                worker: waited too long?   -> Overloaded
-//!                  | argon2 in the worker's own memory
+//!                  | the hash, in the worker's own memory
 //!                  v
 //!                answer
 //! ```
@@ -34,7 +34,8 @@ use self::sizing::Sizing;
 pub use self::worker::RandomHashError;
 use self::worker::Worker;
 use crate::auth::password::Password;
-use crate::auth::password::phc::{Bounds, Cost, CostError, StoredHash};
+use crate::auth::password::phc::{Cost, CostError};
+use crate::auth::password::stored::{Bounds, StoredHash};
 use crate::config;
 
 /// The hash gate. Clones share the threads and the queue; the threads end with the last clone, or with
@@ -130,7 +131,7 @@ pub enum StartError {
 pub struct Observer {
     /// How long a job waited for a worker. Called when its run starts.
     pub wait: Box<dyn Fn(Duration) + Send + Sync>,
-    /// How long one argon2 run took. The calibrating runs at the start are not told.
+    /// How long one run of a password hash took. The calibrating runs at the start are not told.
     pub run: Box<dyn Fn(Duration) + Send + Sync>,
 }
 
@@ -154,7 +155,7 @@ pub struct Stats {
     pub queued: usize,
     /// How many may wait.
     pub queue_capacity: usize,
-    /// argon2 runs since the start, without the calibrating ones.
+    /// Runs of a password hash since the start, without the calibrating ones.
     pub runs: u64,
     /// Jobs refused as overloaded since the start.
     pub refused: u64,

@@ -1,8 +1,12 @@
-//! Passwords: what is accepted as one. The rule for new ones is in [`policy`], the stored hashes are read in [`phc`].
+//! Passwords: what is accepted as one. The rule for new ones is in [`policy`], the stored hashes are read in [`stored`].
 
+mod bcrypt;
 mod common_passwords;
+mod pbkdf2;
 pub mod phc;
 mod policy;
+mod scrypt;
+pub mod stored;
 
 use std::borrow::Cow;
 use std::fmt;

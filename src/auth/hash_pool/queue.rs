@@ -14,7 +14,7 @@ use tracing::Span;
 
 use super::{HashError, Observer, Stats, Verdict};
 use crate::auth::password::Password;
-use crate::auth::password::phc::StoredHash;
+use crate::auth::password::stored::StoredHash;
 use crate::telemetry::RequestId;
 
 /// What a run is thought to take until one was measured.
@@ -221,7 +221,7 @@ impl Gate {
         (self.observer.wait)(waited);
     }
 
-    /// Counts an argon2 run. Runs at the current cost tell how long the queue is in time.
+    /// Counts a run. Runs at the current cost tell how long the queue is in time.
     pub(super) fn observe_run(&self, took: Duration, current: bool) {
         let mut state = self.lock();
         state.runs += 1;

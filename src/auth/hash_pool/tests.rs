@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use rstest::rstest;
 
-use self::verification::REFERENCE;
+use self::verification::{REFERENCE, SCRYPT};
 use super::queue::Ticket;
 use super::*;
 use crate::telemetry::RequestId;
@@ -298,15 +298,21 @@ fn the_threads_end_with_the_last_clone() {
     assert_eq!(Arc::strong_count(&gate), 1);
 }
 
+/// Both need more than the 8 KiB that a worker has here.
+#[rstest]
+#[case::argon2(REFERENCE[0].1)]
+#[case::scrypt(SCRYPT)]
 #[tokio::test]
-async fn hashes_that_need_more_memory_run_one_at_a_time_and_hold_up_nobody_else() {
+async fn hashes_that_need_more_memory_run_one_at_a_time_and_hold_up_nobody_else(
+    #[case] stored: &str,
+) {
     let (pool, _) = start(&config::Password {
         workers: Some(2),
         ..settings()
     });
     let (first, release) = occupy(&pool, true);
     // A real one behind it, and a common one behind that, which the second worker takes.
-    let stored = SecretString::from(REFERENCE[0].1);
+    let stored = SecretString::from(stored);
     let (password, mut context) = (password("password"), Context::from_waker(Waker::noop()));
     let mut second = pin!(pool.verify(&password, Some(&stored)));
     assert!(second.as_mut().poll(&mut context).is_pending());

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, Salt};
-use zeroize::Zeroizing;
 
 use super::memory::Memory;
 use super::queue::{Gate, Work};
 use super::{HashError, Verdict};
 use crate::auth::password::Password;
-use crate::auth::password::phc::{Cost, OUTPUT_LENGTH, SALT_LENGTH, StoredHash};
+use crate::auth::password::phc::{Argon2Hash, Cost, OUTPUT_LENGTH, SALT_LENGTH};
+use crate::auth::password::stored::StoredHash;
 
 /// How much nicer a worker is than the rest of the process. Under full load the threads that serve requests come first,
 /// and hashing still gets what they leave.
@@ -21,11 +21,11 @@ pub(super) struct Worker {
     gate: Arc<Gate>,
     memory: Memory,
     cost: Cost,
-    dummy: StoredHash,
+    dummy: Argon2Hash,
 }
 
 impl Worker {
-    pub(super) fn new(gate: Arc<Gate>, memory: Memory, cost: Cost, dummy: StoredHash) -> Self {
+    pub(super) fn new(gate: Arc<Gate>, memory: Memory, cost: Cost, dummy: Argon2Hash) -> Self {
         Self {
             gate,
             memory,
@@ -55,7 +55,7 @@ impl Worker {
     /// Measures one run, so that the length of the queue in time is known before the first rush.
     fn calibrate(&mut self) {
         let start = Instant::now();
-        if compute(&mut self.memory, &self.dummy, b"calibration").is_ok() {
+        if self.dummy.run(b"calibration", self.memory.blocks()).is_ok() {
             self.gate.calibrate(start.elapsed());
         }
     }
@@ -90,7 +90,7 @@ impl Worker {
 
     /// The same work as for a user with a hash of the current cost, so that the time tells nothing.
     fn verify_nothing(&mut self, password: &Password) -> Result<Verdict, HashError> {
-        let dummy = self.dummy.clone();
+        let dummy = StoredHash::Argon2(self.dummy.clone());
         let _never = self.compare(None, &dummy, password.prepared())?;
         Ok(Verdict::NO_MATCH)
     }
@@ -121,8 +121,9 @@ impl Worker {
         })
     }
 
-    /// A hash of another cost was made elsewhere, of the bytes as sent, or here under an earlier configuration, of the
-    /// prepared form. The string doesn't say which. Where the two forms differ, and only there, both are tried.
+    /// An argon2 hash of another cost was made elsewhere, of the bytes as sent, or here under an earlier configuration, of the
+    /// prepared form. The string doesn't say which. Where the two forms differ, and only there, both are tried. Another kind
+    /// can only be from elsewhere.
     fn verify_stale(
         &mut self,
         password: &Password,
@@ -140,7 +141,7 @@ impl Worker {
         if self.compare(extra.as_mut(), stored, password.sent())? {
             return Ok(true);
         }
-        if password.is_prepared_as_sent() {
+        if password.is_prepared_as_sent() || !stored.may_be_of_prepared() {
             return Ok(false);
         }
         self.compare(extra.as_mut(), stored, password.prepared())
@@ -149,63 +150,42 @@ impl Worker {
     /// A new hash of the prepared form, with a salt of its own.
     fn hash(&mut self, password: &Password) -> Result<secrecy::SecretString, HashError> {
         let blank = random_hash(self.cost).map_err(|error| internal(&error))?;
-        let output = self.run_once(None, &blank, password.prepared())?;
+        let start = Instant::now();
+        let output = blank.run(password.prepared(), self.memory.blocks());
+        let output = output.map_err(|error| internal(&error))?;
+        self.gate.observe_run(start.elapsed(), true);
         let salt = Salt::new(blank.salt()).map_err(|error| internal(&error))?;
         let output = Output::new(&output).map_err(|error| internal(&error))?;
-        Ok(StoredHash::new(self.cost, salt, output).to_secret_string())
+        Ok(Argon2Hash::new(self.cost, salt, output).to_secret_string())
     }
 
+    /// One run of a stored hash, timed and counted.
     fn compare(
         &mut self,
         extra: Option<&mut Memory>,
         hash: &StoredHash,
         input: &[u8],
     ) -> Result<bool, HashError> {
-        Ok(hash.matches(&self.run_once(extra, hash, input)?))
-    }
-
-    /// One run of argon2, timed and counted.
-    fn run_once(
-        &mut self,
-        extra: Option<&mut Memory>,
-        hash: &StoredHash,
-        input: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, HashError> {
         let start = Instant::now();
-        let output = compute(extra.unwrap_or(&mut self.memory), hash, input)
-            .map_err(|error| internal(&error))?;
+        let memory = extra.unwrap_or(&mut self.memory);
+        let matches = hash.matches(input, memory.blocks());
+        let matches = matches.map_err(|error| internal(&error))?;
         self.gate
             .observe_run(start.elapsed(), hash.is_current(self.cost));
-        Ok(output)
+        Ok(matches)
     }
-}
-
-/// Runs argon2 over `input` with the parameters and the salt of `hash`, in memory that exists.
-fn compute(
-    memory: &mut Memory,
-    hash: &StoredHash,
-    input: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, argon2::Error> {
-    let mut output = Zeroizing::new(vec![0; hash.output_length()]);
-    hash.argon2()?.hash_password_into_with_memory(
-        input,
-        hash.salt(),
-        &mut output,
-        memory.blocks(),
-    )?;
-    Ok(output)
 }
 
 /// What a password is compared with where there is nothing to compare it with: a hash of the current cost.
 ///
 /// Salt and output are random bytes. The dummy never has to match, only to cost the same, so no run is spent on it at the
 /// start; and an output that no input is known for can't be hit by a guess.
-pub(super) fn random_hash(cost: Cost) -> Result<StoredHash, RandomHashError> {
+pub(super) fn random_hash(cost: Cost) -> Result<Argon2Hash, RandomHashError> {
     let mut salt = [0; SALT_LENGTH];
     let mut output = [0; OUTPUT_LENGTH];
     getrandom::fill(&mut salt)?;
     getrandom::fill(&mut output)?;
-    Ok(StoredHash::new(
+    Ok(Argon2Hash::new(
         cost,
         Salt::new(&salt)?,
         Output::new(&output)?,

@@ -1,13 +1,14 @@
-//! Stored hashes: argon2 in the PHC string format, `$argon2id$v=19$m=19456,t=2,p=1$SALT$OUTPUT`.
-//!
-//! Nothing in here hashes. A stored string is read and measured against [`Bounds`] first, so that a tampered row with a
-//! cost of gigabytes or years is refused before any memory is touched.
+//! argon2 (RFC 9106) in the PHC string format, `$argon2id$v=19$m=19456,t=2,p=1$SALT$OUTPUT`: what is made here, and what is made
+//! so elsewhere.
 
 use std::fmt;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
-use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, Version};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::stored::{Bounds, MIN_OUTPUT_LENGTH, Unusable};
 
 /// Salt of a new hash, in bytes (RFC 9106, 3.1).
 pub const SALT_LENGTH: usize = 16;
@@ -16,17 +17,7 @@ pub const SALT_LENGTH: usize = 16;
 pub const OUTPUT_LENGTH: usize = 32;
 
 /// The longest stored string that is looked at, in bytes. The longest that the bounds below allow has about 230.
-const MAX_STORED_LENGTH: usize = 512;
-
-/// The fewest bytes of output that count as a hash. Below this a wrong password might match by chance.
-const MIN_OUTPUT_LENGTH: usize = 16;
-
-/// The cost that a stored hash may have beyond the current one: memory in KiB times passes. 1 GiB in four passes, the most
-/// that libsodium suggests to anybody; about two seconds.
-const MAX_WORK: u64 = 4 * 1024 * 1024;
-
-/// The lanes that a stored hash may have beyond the current number. They are computed one after another here.
-const MAX_LANES: u32 = 64;
+pub(super) const MAX_STORED_LENGTH: usize = 512;
 
 /// The cost of an argon2id hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +62,12 @@ impl Cost {
         self.memory_kib
     }
 
+    pub(super) fn parallelism(self) -> u32 {
+        self.parallelism
+    }
+
     /// KiB times passes: what the time of a run is proportional to.
-    fn work(self) -> u64 {
+    pub(super) fn work(self) -> u64 {
         u64::from(self.memory_kib) * u64::from(self.iterations)
     }
 
@@ -102,34 +97,9 @@ impl fmt::Display for Cost {
     }
 }
 
-/// What a stored hash may cost at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    memory_kib: u32,
-    work: u64,
-    parallelism: u32,
-}
-
-impl Bounds {
-    /// The current cost is always within the bounds; hashes from elsewhere may need up to `foreign_kib` KiB.
-    pub fn new(current: Cost, foreign_kib: u32) -> Self {
-        Self {
-            memory_kib: foreign_kib.max(current.memory_kib),
-            work: MAX_WORK.max(current.work()),
-            parallelism: MAX_LANES.max(current.parallelism),
-        }
-    }
-
-    fn allow(&self, cost: Cost) -> bool {
-        cost.memory_kib <= self.memory_kib
-            && cost.work() <= self.work
-            && cost.parallelism <= self.parallelism
-    }
-}
-
-/// A stored hash that can be run against a password.
+/// A stored argon2 hash that can be run against a password.
 #[derive(Clone)]
-pub struct StoredHash {
+pub struct Argon2Hash {
     algorithm: Algorithm,
     version: Version,
     cost: Cost,
@@ -137,21 +107,7 @@ pub struct StoredHash {
     output: Output,
 }
 
-/// Why a stored string can't be run against any password. It never holds the string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
-    /// Not one of argon2id, argon2i and argon2d.
-    #[error("of an unknown kind")]
-    UnknownKind,
-    /// Not in the one spelling that the PHC string format allows, or without salt or output.
-    #[error("malformed")]
-    Malformed,
-    /// It would need more memory, time or lanes than the bounds allow.
-    #[error("beyond the bounds")]
-    BeyondBounds,
-}
-
-impl StoredHash {
+impl Argon2Hash {
     /// Reads a stored string. It is strict: exactly the parameters `m`, `t` and `p` in this order, numbers without leading
     /// zeros, unpadded canonical base64. Without `v=` the version is 1.0 (16), as in the reference implementation.
     pub fn parse(stored: &str, bounds: &Bounds) -> Result<Self, Unusable> {
@@ -223,21 +179,22 @@ impl StoredHash {
         self.cost.blocks()
     }
 
-    /// The algorithm with the parameters of this hash, ready to run.
-    pub(crate) fn argon2(&self) -> Result<Argon2<'static>, argon2::Error> {
-        Ok(Argon2::new(
-            self.algorithm,
-            self.version,
-            self.cost.params(self.output.len())?,
-        ))
+    /// Runs argon2 over `input` with the parameters and the salt of this hash, in memory that exists: at least
+    /// [`blocks`](Self::blocks).
+    pub(crate) fn run(
+        &self,
+        input: &[u8],
+        memory: &mut [Block],
+    ) -> Result<Zeroizing<Vec<u8>>, argon2::Error> {
+        let params = self.cost.params(self.output.len())?;
+        let argon2 = Argon2::new(self.algorithm, self.version, params);
+        let mut output = Zeroizing::new(vec![0; self.output.len()]);
+        argon2.hash_password_into_with_memory(input, &self.salt, &mut output, memory)?;
+        Ok(output)
     }
 
     pub(crate) fn salt(&self) -> &[u8] {
         &self.salt
-    }
-
-    pub(crate) fn output_length(&self) -> usize {
-        self.output.len()
     }
 
     /// Compares in constant time.
@@ -255,16 +212,16 @@ impl StoredHash {
     }
 }
 
-impl fmt::Debug for StoredHash {
+impl fmt::Debug for Argon2Hash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("StoredHash([REDACTED])")
+        formatter.write_str("Argon2Hash([REDACTED])")
     }
 }
 
 /// Whether a stored string should be replaced at the next login: it isn't a hash of the current kind and cost.
 pub fn needs_rehash(stored: &str, current: Cost) -> bool {
     // The current cost is within any bounds, so no foreign memory need be allowed to recognise it.
-    !StoredHash::parse(stored, &Bounds::new(current, 0)).is_ok_and(|hash| hash.is_current(current))
+    !Argon2Hash::parse(stored, &Bounds::new(current, 0)).is_ok_and(|hash| hash.is_current(current))
 }
 
 /// The values of `m`, `t` and `p`, if these are all that there is, in this order.
@@ -296,8 +253,8 @@ mod tests {
         Cost::new(19_456, 2, 1).unwrap()
     }
 
-    fn parse(stored: &str) -> Result<StoredHash, Unusable> {
-        StoredHash::parse(stored, &Bounds::new(current(), 128 * 1024))
+    fn parse(stored: &str) -> Result<Argon2Hash, Unusable> {
+        Argon2Hash::parse(stored, &Bounds::new(current(), 128 * 1024))
     }
 
     fn with_cost(cost: &str) -> String {
@@ -313,11 +270,8 @@ mod tests {
             with_cost("m=19456,t=2,p=1")
         );
         assert_eq!(hash.blocks(), 19_456);
-        assert_eq!(
-            (hash.salt(), hash.output_length()),
-            (&b"saltsaltsaltsalt"[..], 32)
-        );
-        assert_eq!(format!("{hash:?}"), "StoredHash([REDACTED])");
+        assert_eq!(hash.salt(), b"saltsaltsaltsalt");
+        assert_eq!(format!("{hash:?}"), "Argon2Hash([REDACTED])");
     }
 
     #[rstest]
@@ -383,8 +337,8 @@ mod tests {
     #[test]
     fn without_memory_for_others_the_current_cost_is_the_bound() {
         let bounds = Bounds::new(current(), 0);
-        assert!(StoredHash::parse(&with_cost("m=19456,t=1,p=1"), &bounds).is_ok());
-        let beyond = StoredHash::parse(&with_cost("m=19457,t=1,p=1"), &bounds);
+        assert!(Argon2Hash::parse(&with_cost("m=19456,t=1,p=1"), &bounds).is_ok());
+        let beyond = Argon2Hash::parse(&with_cost("m=19457,t=1,p=1"), &bounds);
         assert_eq!(beyond.unwrap_err(), Unusable::BeyondBounds);
     }
 

@@ -32,6 +32,11 @@ pub(super) const REFERENCE: [(&str, &str); 6] = [
     ),
 ];
 
+/// Of `"password"`, made with OpenSSL: `hashlib.scrypt(b"password", salt=b"saltsaltsaltsalt", n=16, r=8, p=1, dklen=32)`. It needs
+/// 16 KiB.
+pub(super) const SCRYPT: &str =
+    "$scrypt$ln=4,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$5f/Vi+XRWGUNGScbsma6KJ4zLFIke/NJsrvr7lQLAyA";
+
 /// Of `"p\u{e4}ssword"` and of `"pa\u{308}ssword"`, by the same reference, at a cost that isn't current here.
 const COMPOSED: &str =
     "$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHQ$jt35NulNxTsDEaU4mcL1jVRjzXmtonOLikPwPqiXocc";
@@ -49,11 +54,7 @@ const DECOMPOSED: &str =
 )]
 #[case::stale(Some(COMPOSED), true, false)]
 #[case::empty(Some(""), false, true)]
-#[case::unknown(
-    Some("$2b$10$abcdefghijklmnopqrstuuYt8ylmQkXb5z3KQ2yFcUu8pX8H2DEFG"),
-    false,
-    true
-)]
+#[case::unknown(Some("$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/"), false, true)]
 #[case::malformed(
     Some("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$"),
     false,
