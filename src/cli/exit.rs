@@ -14,6 +14,8 @@ use crate::telemetry::TelemetryError;
 pub(super) const USAGE: u8 = 64;
 /// The input is wrong (`EX_DATAERR`).
 const DATA: u8 = 65;
+/// The file with the input can't be read (`EX_NOINPUT`).
+const NO_INPUT: u8 = 66;
 /// There is no such user (`EX_NOUSER`).
 const NO_USER: u8 = 67;
 /// Something that is needed is away, or refuses (`EX_UNAVAILABLE`).
@@ -32,6 +34,9 @@ pub(super) enum Failure {
     /// The input is wrong.
     #[error("{0}")]
     Data(String),
+    /// The file with the input can't be read.
+    #[error("{0}")]
+    NoInput(String),
     /// There is no such user.
     #[error("there is no user of this name")]
     NoUser,
@@ -51,6 +56,7 @@ impl Failure {
         match self {
             Self::Usage(_) => USAGE,
             Self::Data(_) => DATA,
+            Self::NoInput(_) => NO_INPUT,
             Self::NoUser => NO_USER,
             Self::Unavailable(_) => UNAVAILABLE,
             Self::Config(_) => CONFIG,

@@ -1,5 +1,7 @@
 //! `claviger user`: the people who may log in.
 
+mod import;
+
 use std::io::{self, IsTerminal, Read, Write};
 
 use clap::{Args, Subcommand};
@@ -71,6 +73,8 @@ pub(super) enum Command {
         /// The username
         name: String,
     },
+    /// Create many users, with the password hashes that another program made
+    Import(import::Arguments),
 }
 
 /// Where a password comes from: a prompt, or standard input. Never an argument, which every user of the machine can read.
@@ -152,6 +156,9 @@ pub(super) async fn run(
             let user = find(&users, &name).await?;
             let change = accounts.delete(user.id).await?;
             tell(&format!("deleted {}", user.username), change, out)?;
+        }
+        Command::Import(arguments) => {
+            import::run(&arguments, loaded, (&users, &accounts, &tokens), out).await?;
         }
     }
     Ok(())

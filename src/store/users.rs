@@ -1,5 +1,7 @@
 //! Users, as the database keeps them.
 
+mod import;
+
 use sea_orm::prelude::DateTimeUtc;
 use sea_orm::sea_query::{Expr, Func};
 use sea_orm::{
@@ -8,6 +10,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::import::{ImportError, Imported, ImportedUser, OnConflict};
 use super::StoreError;
 use super::database::{begin, bounded, call, now, ping};
 use super::entity::users::{ActiveModel, Column, Entity, Model};
@@ -305,11 +308,15 @@ async fn any(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
 }
 
 async fn insert_row(transaction: &DatabaseTransaction, new: NewUser) -> Result<Model, DbErr> {
-    let now = now();
+    let row = row(new, now());
+    Entity::insert(row).exec_with_returning(transaction).await
+}
+
+fn row(new: NewUser, now: DateTimeUtc) -> ActiveModel {
     let password_hash = new
         .password_hash
         .map(|hash| hash.expose_secret().to_owned());
-    let row = ActiveModel {
+    ActiveModel {
         id: ActiveValue::NotSet,
         username: ActiveValue::Set(new.username),
         password_changed_at: ActiveValue::Set(password_hash.as_ref().map(|_| now)),
@@ -319,6 +326,5 @@ async fn insert_row(transaction: &DatabaseTransaction, new: NewUser) -> Result<M
         created_at: ActiveValue::Set(now),
         updated_at: ActiveValue::Set(now),
         last_login_at: ActiveValue::Set(None),
-    };
-    Entity::insert(row).exec_with_returning(transaction).await
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line, as an operator uses it: the built program, its output and its exit codes.
 
+mod import;
 mod machine;
 mod sessions;
 
