@@ -208,6 +208,7 @@ async fn a_login_joins_the_trace_of_its_caller(
     assert_eq!(hex(&request.parent_span_id), CALLER);
     assert_eq!(request.kind(), SpanKind::Server);
     let children = [
+        "limits",
         "lookup",
         "token_store_generation",
         "hash_wait",
@@ -222,7 +223,7 @@ async fn a_login_joins_the_trace_of_its_caller(
         assert!(child.start_time_unix_nano >= request.start_time_unix_nano);
         assert!(child.end_time_unix_nano <= request.end_time_unix_nano);
     }
-    assert_eq!(spans.len(), 7, "{spans:#?}");
+    assert_eq!(spans.len(), 8, "{spans:#?}");
     // Not by their ends: SQLite's driver keeps the span of a statement a moment longer than its caller.
     for pair in children.windows(2) {
         assert!(
@@ -331,7 +332,7 @@ async fn the_caller_decides_whether_his_trace_is_recorded() {
         .collect();
     assert_eq!(roots.len(), 2, "{roots:#?}");
     assert_ne!(roots[0].trace_id, roots[1].trace_id);
-    assert_eq!(spans.len(), 14);
+    assert_eq!(spans.len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,7 +345,7 @@ async fn quiet_logs_do_not_cost_the_traces() {
     let service = deployment.start();
     service.send(&post_login("alice")).await.token();
     end(service);
-    assert_eq!(collector.spans().len(), 7);
+    assert_eq!(collector.spans().len(), 8);
 }
 
 #[rstest]

@@ -89,6 +89,8 @@ async fn a_key_that_was_never_confirmed_ends_soon_and_is_in_the_index() {
     let redis = RedisServer::start();
     let app = TestApp::start_with(Backend::External, |config| {
         config.tokens.url = redis.url.clone();
+        // They need the same rights.
+        config.limits.enabled = false;
     })
     .await;
     let id = app.user("alice").await;

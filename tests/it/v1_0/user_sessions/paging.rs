@@ -84,6 +84,7 @@ async fn a_page_has_fifty_unless_more_are_wanted(
 ) {
     let app = TestApp::start_with(backend, |config| {
         config.tokens.max_sessions_per_user = 300;
+        config.limits.enabled = false;
         config.password.queue = Some(1000);
         config.password.queue_timeout = std::time::Duration::from_secs(20);
         config.server.request_timeout = std::time::Duration::from_mins(1);
