@@ -7,6 +7,9 @@ use super::extract::Encoding;
 /// The forward-auth route; all below it belongs to it.
 const FORWARD_AUTH: &str = "/v1.0/forward-auth";
 
+/// The route of the login.
+const LOGIN: &str = "/v1.0/user/auth";
+
 /// The routes of RFC 7662 and RFC 7009.
 const TOKEN: &str = "/v1.0/token/";
 
@@ -29,7 +32,9 @@ impl Dialect {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         {
             Self::Bare
-        } else if path.starts_with(TOKEN) || Encoding::of(headers) == Some(Encoding::Form) {
+        } else if path.starts_with(TOKEN)
+            || path == LOGIN && Encoding::of(headers) == Some(Encoding::Form)
+        {
             Self::OAuth
         } else {
             Self::Problem
@@ -54,8 +59,13 @@ mod tests {
         );
         for (path, of_json, of_form) in [
             ("/v1.0/user/auth", Dialect::Problem, Dialect::OAuth),
-            ("/v1.0/forward-authority", Dialect::Problem, Dialect::OAuth),
-            ("/v1.0/token", Dialect::Problem, Dialect::OAuth),
+            (
+                "/v1.0/forward-authority",
+                Dialect::Problem,
+                Dialect::Problem,
+            ),
+            ("/v1.0/user/password", Dialect::Problem, Dialect::Problem),
+            ("/v1.0/token", Dialect::Problem, Dialect::Problem),
             ("/v1.0/token/introspect", Dialect::OAuth, Dialect::OAuth),
             ("/v1.0/token/nothing", Dialect::OAuth, Dialect::OAuth),
             ("/v1.0/forward-auth", Dialect::Bare, Dialect::Bare),

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::exit::Failure;
 use crate::app;
 use crate::auth::hash_pool::sizing::Sizing;
@@ -83,17 +85,27 @@ async fn look_at_database(
     loaded: &Loaded,
     findings: &mut Findings<'_>,
 ) -> Result<Option<String>, Failure> {
-    let db = database::connect(&loaded.config.database).await?;
+    let settings = &loaded.config.database;
+    let place = place(&settings.url);
+    if database::is_missing(settings) {
+        findings.warn(
+            "database",
+            &format!("{place}: there is no such file"),
+            "The service makes it when it starts. Is this the folder, and are these the settings of the service?",
+        )?;
+        return Ok(None);
+    }
+    let db = database::connect(settings).await?;
     if let Err(error) = Users::new(db.clone()).ping().await {
         findings.fail(
             "database",
-            &with_sources(&error),
+            &format!("{place}: {}", with_sources(&error)),
             "Start it, and compare database.url, its user and its password. One that may only be read, as a replica, is of no \
              use.",
         )?;
         return Ok(None);
     }
-    findings.ok("database", "it can be read and written")?;
+    findings.ok("database", &format!("{place}: it can be read and written"))?;
 
     let before = SystemTime::now();
     match database::clock(&db).await {
@@ -141,6 +153,7 @@ async fn look_at_tokens(
     findings: &mut Findings<'_>,
 ) -> Result<(), Failure> {
     let tokens = Tokens::open(&loaded.config.tokens)?;
+    let place = place(&loaded.config.tokens.url);
     if tokens.is_local() {
         findings.warn(
             "token store",
@@ -152,7 +165,7 @@ async fn look_at_tokens(
     if let Err(error) = tokens.ping().await {
         findings.fail(
             "token store",
-            &with_sources(&error),
+            &format!("{place}: {}", with_sources(&error)),
             "Start it, and compare tokens.url, its user and its password.",
         )?;
         return Ok(());
@@ -175,7 +188,10 @@ async fn look_at_tokens(
         )?;
         return Ok(());
     }
-    findings.ok("token store", "a token was issued, checked and ended")?;
+    findings.ok(
+        "token store",
+        &format!("{place}: a token was issued, checked and ended"),
+    )?;
 
     let before = SystemTime::now();
     match tokens.clocks().await {
@@ -229,6 +245,19 @@ fn clocks(
     )
 }
 
+/// A URL without what may be secret in it: user, password and parameters.
+fn place(url: &SecretString) -> String {
+    let url = url.expose_secret();
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+            format!("{scheme}://{rest}")
+        }
+        None => url.to_owned(),
+    }
+}
+
 /// How far a clock that was read between two moments is away from them.
 fn skew(clock: SystemTime, before: SystemTime, after: SystemTime) -> Duration {
     let behind = before.duration_since(clock).unwrap_or_default();
@@ -246,6 +275,24 @@ mod tests {
         let apart = |clock| skew(at(clock), at(100), at(110)).as_secs();
         assert_eq!((apart(100), apart(105), apart(110)), (0, 0, 0));
         assert_eq!((apart(97), apart(114)), (3, 4));
+    }
+
+    #[test]
+    fn a_place_has_no_secrets() {
+        for (url, shown) in [
+            ("sqlite://claviger.db?mode=rwc", "sqlite://claviger.db"),
+            ("memory:", "memory:"),
+            (
+                "postgres://u:p@db:5432/claviger?sslpassword=p",
+                "postgres://db:5432/claviger",
+            ),
+            (
+                "redis+sentinel://u:p@a:1,b:2/main/0",
+                "redis+sentinel://a:1,b:2/main/0",
+            ),
+        ] {
+            assert_eq!(place(&url.into()), shown);
+        }
     }
 
     #[test]

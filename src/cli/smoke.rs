@@ -54,11 +54,20 @@ pub(super) async fn run(
 
     let url = format!("{}/v1.0/user/auth", arguments.url.trim_end_matches('/'));
     let outcome = steps(&url, &username, &password, user.id, out).await;
-    // Whatever came of it.
-    let deleted = accounts.delete(user.id).await;
-    outcome.map_err(Failure::Unavailable)?;
-    deleted?;
-    Ok(writeln!(out, "ok")?)
+    // Whatever came of it. Nothing is said of a deletion that went well.
+    let mut unsaid = Vec::new();
+    let deleted = match accounts.delete(user.id).await {
+        Ok(change) => super::user::tell("deleted the user", change, &mut unsaid),
+        Err(error) => Err(error.into()),
+    };
+    match (outcome, deleted) {
+        (Ok(()), Ok(())) => Ok(writeln!(out, "ok")?),
+        (Ok(()), Err(failure)) => Err(failure),
+        (Err(step), Ok(())) => Err(Failure::Unavailable(step)),
+        (Err(step), Err(failure)) => Err(Failure::Unavailable(format!(
+            "{step}; and the user {username} is left: {failure}"
+        ))),
+    }
 }
 
 async fn steps(

@@ -97,6 +97,14 @@ pub fn directory(settings: &config::Database) -> PathBuf {
     }
 }
 
+/// Whether it is a file that is not there yet.
+pub fn is_missing(settings: &config::Database) -> bool {
+    match Options::parse(settings) {
+        Ok(Options::Sqlite(options)) => !options.get_filename().exists(),
+        Ok(Options::Postgres(_)) | Err(_) => false,
+    }
+}
+
 /// What `database.url` says.
 enum Options {
     Postgres(Box<PgConnectOptions>),

@@ -39,7 +39,10 @@ pub enum Tokens {
 
 /// `tokens.url` can't be used. Its text never repeats the URL, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected `memory:`, or the form redis://USER:PASSWORD@HOST:PORT/DATABASE or rediss://...")]
+#[error(
+    "expected `memory:`, `redis://HOST:6379/0`, `redis+sentinel://HOST:26379,HOST:26379/MASTER/0` or \
+     `redis+cluster://HOST:6379,HOST:6379`, each with `rediss` for TLS and `USER:PASSWORD@` before the first host"
+)]
 pub struct InvalidTokensUrl;
 
 impl Tokens {

@@ -449,7 +449,7 @@ async fn a_wrong_configuration_is_told_before_anything_is_done() {
 #[case::redis(
     "TOKENS__URL",
     "redis://u:Sesame-0pen@cache/0?protocol=Sesame-0pen",
-    "expected `memory:`, or the form redis://",
+    "expected `memory:`, `redis://HOST:6379/0`",
     true
 )]
 #[tokio::test]

@@ -84,6 +84,21 @@ async fn the_doctor_finds_nothing_wrong_with_what_works() {
     );
 }
 
+#[test]
+fn the_doctor_makes_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("claviger.db");
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    let ill = run(&["doctor"], &[("CLAVIGER_DATABASE__URL", &url)], "");
+    assert_eq!(
+        (ill.code, wrong(&ill)),
+        (0, vec!["warn  database", "warn  token store"]),
+        "{ill:?}"
+    );
+    assert!(ill.out.contains("there is no such file"), "{ill:?}");
+    assert!(!file.exists());
+}
+
 #[tokio::test]
 async fn the_doctor_says_what_to_do_about_a_schema_and_about_eviction() {
     let cli = Cli::new(Backend::External).await;

@@ -162,7 +162,7 @@ pub(super) async fn check(
     Ok(response)
 }
 
-/// Who holds the token of a request. Every check goes this way, so that every check is counted.
+/// Who holds the token of a request, where that is what is asked: these checks are counted.
 pub(in crate::api::v1_0) async fn holder(
     state: &AppState,
     bearer: Result<Bearer, ApiError>,

@@ -177,6 +177,18 @@ async fn every_problem_here_speaks_oauth(#[values("", "/api", "//api/")] prefix:
         let problem = app.call("GET", path).await.json();
         assert!(problem.get("error").is_none(), "{path}");
     }
+    for (method, path) in [
+        ("PUT", "/v1.0/user/password"),
+        ("GET", "/v1.0/user/sessions"),
+        ("GET", "/v1.0/token"),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", FORM);
+        let answer = app.send(request.body(Body::empty()).unwrap()).await;
+        assert!(answer.json().get("error").is_none(), "{path}");
+    }
 }
 
 #[tokio::test]
