@@ -292,7 +292,13 @@ impl Connection {
                 patience,
             ));
         }
-        try_join_all(waits).await.map(drop)
+        try_join_all(waits).await?;
+        for held in &mut self.held {
+            if held.state == State::Busy {
+                held.state = State::Used;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -26,8 +26,6 @@ pub(super) struct Scripts {
     pub(super) mark: Script,
     /// Begins to end all sessions of a user.
     pub(super) revoke: Script,
-    /// Forgets sessions whose keys are gone.
-    pub(super) forget: Script,
     /// Notes that a session was in use.
     pub(super) touch: Script,
     /// A step of an attempt to log in.
@@ -46,7 +44,6 @@ impl Scripts {
             remove: Script::new(include_str!("scripts/remove.lua")),
             mark: Script::new(include_str!("scripts/mark.lua")),
             revoke: Script::new(include_str!("scripts/revoke.lua")),
-            forget: Script::new(include_str!("scripts/forget.lua")),
             touch: Script::new(include_str!("scripts/touch.lua")),
             attempts: Script::new(include_str!("scripts/attempts.lua")),
             failures: Script::new(include_str!("scripts/failures.lua")),

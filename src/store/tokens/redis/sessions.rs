@@ -11,7 +11,8 @@
 //! the oldest, or by its id. It came about and is over, and nothing is tried again: many log-ins at once would else push each
 //! other out again and again.
 //!
-//! End all: the generation is forgotten and the records are read; the tokens' keys are deleted; the records are.
+//! End all: the generation is forgotten and the records are marked; the tokens' keys are deleted; if replicas have to know, they are
+//! waited for; the records are deleted. A revocation that is carried out again ends only what was marked.
 //!
 //! So a log-in that noted its record before the generation changed is among those that are ended: if its key is written after
 //! the deletion, step 3 sees the change and takes it back, and nobody was told the token. One that comes later fails in step 1.
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use redis::{RedisResult, Value};
+use redis::RedisResult;
 use tracing::Instrument as _;
 
 use super::RedisTokens;
@@ -172,7 +173,7 @@ impl RedisTokens {
         let alive = alive(connection, &keys).await?;
         let dead = names.into_iter().zip(alive).filter(|(_, alive)| !alive);
         let dead: Vec<&str> = dead.map(|(name, _)| name).collect();
-        self.forget(connection, &new.hash, "", &dead).await
+        self.forget(connection, &new.hash, &dead).await
     }
 
     /// Takes back whatever was written of a session that did not come about.
@@ -188,8 +189,7 @@ impl RedisTokens {
             .arg(&new.keys)
             .exec_async(connection)
             .await?;
-        self.forget(connection, &new.hash, "", &[new.id.name()])
-            .await
+        self.forget(connection, &new.hash, &[new.id.name()]).await
     }
 
     /// See [`Tokens::session`](crate::store::tokens::Tokens::session).
@@ -241,14 +241,15 @@ impl RedisTokens {
             let work = async |connection: &mut Connection| -> RedisResult<Option<String>> {
                 let user_id = store.remove_key(connection, &keys).await?;
                 let id = user_id.as_ref().and_then(|id| id.parse().ok());
+                // Also if it was gone already: somebody may try again because of the replicas. And before the record is forgotten:
+                // whatever one of them brings back as a master, the index has to know.
+                store.0.link.wait_for_replicas(connection).await?;
                 // Without the database the hash has no name yet: the record then stays until it expires.
                 if let Some(id) = id.map(|id| SessionId::of(id, &token))
                     && let Ok(hash) = store.sessions_key(id.user_id())
                 {
                     store.try_to_forget(connection, &hash, &id).await;
                 }
-                // Also if it was gone already: somebody may try again because of the replicas.
-                store.0.link.wait_for_replicas(connection).await?;
                 Ok(user_id)
             };
             let user_id = store.0.link.write(work).await?;
@@ -274,8 +275,9 @@ impl RedisTokens {
                 };
                 let keys = store.with_companion(key);
                 let removed = store.remove_key(connection, &keys).await?.is_some();
-                store.try_to_forget(connection, &hash, &id).await;
+                // Before it is forgotten: who tries again has to find it, and wait as well.
                 store.0.link.wait_for_replicas(connection).await?;
+                store.try_to_forget(connection, &hash, &id).await;
                 // Somebody who tries again, because the first try was not told to be done, did not err in the id.
                 Ok(was_alive || removed || state == "x")
             };
@@ -313,7 +315,7 @@ impl RedisTokens {
 
     /// Forgets a session whose key is gone. If that fails, the token is dead all the same, and its record stays until it expires.
     async fn try_to_forget(&self, connection: &mut Connection, hash: &str, id: &SessionId) {
-        if let Err(error) = self.forget(connection, hash, "", &[id.name()]).await {
+        if let Err(error) = self.forget(connection, hash, &[id.name()]).await {
             tracing::debug!(%error, "the record of an ended session was not deleted");
         }
     }
@@ -331,11 +333,9 @@ impl RedisTokens {
         let store = self.clone();
         to_its_end(async move {
             let work = async |connection: &mut Connection| -> RedisResult<u64> {
-                let work = store.end_those_of(connection, &hash, &keep, &revocation);
-                let ended = work.await?;
-                // Last, so that a replica that is away does not make those who try again end what began meanwhile.
-                store.0.link.wait_for_replicas(connection).await?;
-                Ok(ended)
+                store
+                    .end_those_of(connection, &hash, &keep, &revocation)
+                    .await
             };
             store.0.link.write(work).await
         })
@@ -351,14 +351,15 @@ impl RedisTokens {
         revocation: &str,
     ) -> RedisResult<u64> {
         let script = &self.0.scripts.revoke;
-        let ending: Option<Vec<String>> =
-            script.run(connection, &[hash], &[keep, revocation]).await?;
-        let Some(ending) = ending else {
-            return Ok(0);
-        };
+        let (remembered, kept) = (REVOCATIONS.to_string(), millis(KEPT));
+        let arguments = [keep, revocation, &remembered, &kept];
+        let ending: Vec<String> = script.run(connection, &[hash], &arguments).await?;
         let (names, keys) = halves(&ending);
         let ended = self.delete(connection, &keys).await?;
-        self.forget(connection, hash, revocation, &names).await?;
+        // Before they are forgotten: who tries again, as the same revocation too, has to find them, and wait for the replicas of
+        // their masters.
+        self.0.link.wait_for_replicas(connection).await?;
+        self.forget(connection, hash, &names).await?;
         Ok(ended)
     }
 
@@ -383,15 +384,14 @@ impl RedisTokens {
         &self,
         connection: &mut Connection,
         hash: &str,
-        revocation: &str,
         names: &[&str],
     ) -> RedisResult<()> {
-        let (remembered, kept) = (REVOCATIONS.to_string(), millis(KEPT));
-        let mut arguments = vec![revocation, &remembered, &kept];
-        arguments.extend(names);
-        let script = &self.0.scripts.forget;
-        script.run::<Value>(connection, &[hash], &arguments).await?;
-        Ok(())
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(hash).arg(names);
+        forget.exec_async(connection).await
     }
 }
 
