@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleResult};
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 
@@ -283,22 +283,24 @@ impl Connection {
             let mut all = masters.all().iter();
             let master = all.find(|master| Arc::ptr_eq(&master.node, &held.node));
             let master = master.ok_or_else(|| RedisError::from(Failure::ReadOnly))?;
-            // It can't be used for anything else meanwhile, and if too few acknowledge it may stay so.
-            held.state = State::Busy;
-            waits.push(wait(
-                held.connection.clone(),
-                &master.probe,
-                wanted,
-                patience,
-            ));
+            waits.push(async {
+                // It can't be used for anything else until there is an answer.
+                held.state = State::Busy;
+                let connection = held.connection.clone();
+                let result = wait(connection, &master.probe, wanted, patience).await;
+                let answered = match &result {
+                    Ok(()) => true,
+                    Err(error) => matches!(Failure::of(error), Failure::NotReplicated { .. }),
+                };
+                if answered {
+                    held.state = State::Used;
+                }
+                result
+            });
         }
-        try_join_all(waits).await?;
-        for held in &mut self.held {
-            if held.state == State::Busy {
-                held.state = State::Used;
-            }
-        }
-        Ok(())
+        // All of them to their end, so that none is left in the middle of it.
+        let outcomes = join_all(waits).await;
+        outcomes.into_iter().collect()
     }
 }
 
