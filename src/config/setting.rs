@@ -134,10 +134,10 @@ pub(super) static SETTINGS: &[Setting] = &[
         "A token that nobody checked for so long ends, in whole seconds. A service that reads Redis itself does not prolong it."
     ).unset("it lives for `ttl`"),
     setting!(tokens.key: Word<TokenKey>,
-        "What the key in Redis is made of. `plain`: the token as the client sends it. `sha256`: its SHA-256 in lower-case hex, so that a dump of Redis holds no usable token. Changing it ends all sessions."
+        "What the key in Redis is made of. `plain`: the token as the client sends it. `sha256`: its SHA-256 in lower-case hex, so that a dump of Redis holds no usable token. Changing it ends all sessions; putting it back makes those alive again that have not expired."
     ),
     setting!(tokens.key_prefix: Text,
-        "What precedes the token, or its hash, in the key. Changing it ends all sessions."
+        "What precedes the token, or its hash, in the key. Changing it ends all sessions; putting it back makes those alive again that have not expired."
     ),
     setting!(tokens.timeout: Span, "The longest wait for an answer of the token store."),
     setting!(tokens.pool_size: Number<usize>,

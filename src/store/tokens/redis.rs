@@ -39,6 +39,9 @@ use crate::store::{Dependency, PoolStatus, StoreError};
 /// Sessions whose last use is written in one go.
 const TOUCHES: usize = 500;
 
+/// What every token begins with.
+const TOKEN_START: &str = "clv_";
+
 /// The tokens of a Redis server.
 #[derive(Clone)]
 pub struct RedisTokens(Arc<Inner>);
@@ -196,6 +199,19 @@ impl RedisTokens {
             TokenKey::Plain if prefix.is_empty() => Cow::Borrowed(token),
             TokenKey::Plain => [prefix, token].concat().into(),
             TokenKey::Sha256 => [prefix, &hex(&Sha256::digest(token))].concat().into(),
+        }
+    }
+
+    /// Whether a key is of the form that [`Self::key`] makes now. One of another is that of a token that is refused.
+    fn is_of_this_form(&self, key: &str) -> bool {
+        let Some(rest) = key.strip_prefix(&self.0.key_prefix) else {
+            return false;
+        };
+        match self.0.key {
+            TokenKey::Plain => rest.starts_with(TOKEN_START),
+            TokenKey::Sha256 => {
+                rest.len() == 64 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use redis::RedisResult;
+use redis::{RedisResult, Value};
 use tracing::Instrument as _;
 
 use super::RedisTokens;
@@ -162,7 +162,8 @@ impl RedisTokens {
         Ok(Issued::Done)
     }
 
-    /// Forgets those of these sessions whose keys are gone.
+    /// Forgets those of these sessions whose keys are gone. Marks those whose keys have another form: they are refused, and have to
+    /// end before any that is in use.
     async fn forget_the_dead(
         &self,
         connection: &mut Connection,
@@ -170,6 +171,10 @@ impl RedisTokens {
         which: &[String],
     ) -> RedisResult<()> {
         let (names, keys) = halves(which);
+        let pairs = names.iter().zip(&keys);
+        let others = pairs.filter(|(_, key)| !self.is_of_this_form(key));
+        let others: Vec<&str> = others.map(|(name, _)| *name).collect();
+        self.mark(connection, &new.hash, &others).await?;
         let alive = alive(connection, &keys).await?;
         let dead = names.into_iter().zip(alive).filter(|(_, alive)| !alive);
         let dead: Vec<&str> = dead.map(|(name, _)| name).collect();
@@ -216,7 +221,8 @@ impl RedisTokens {
             let fields: Vec<(String, String)> = command.arg(&hash).query_async(connection).await?;
             let known = fields
                 .iter()
-                .filter_map(|(name, text)| record::read(user_id, name, text));
+                .filter_map(|(name, text)| record::read(user_id, name, text))
+                .filter(|record| self.is_of_this_form(&record.key));
             let known: Vec<Record> = known.collect();
             // The index knows more than there is: what was not checked for long, what a process that ended left behind. And who
             // marked a session may have failed to end it.
@@ -361,6 +367,20 @@ impl RedisTokens {
         self.0.link.wait_for_replicas(connection).await?;
         self.forget(connection, hash, &names).await?;
         Ok(ended)
+    }
+
+    /// Marks sessions as being ended, so that whoever comes next ends them.
+    async fn mark(
+        &self,
+        connection: &mut Connection,
+        hash: &str,
+        names: &[&str],
+    ) -> RedisResult<()> {
+        for name in names {
+            let script = &self.0.scripts.mark;
+            script.run::<Value>(connection, &[hash], &[name]).await?;
+        }
+        Ok(())
     }
 
     /// Deletes the keys of tokens, each in its slot, and tells how many were alive.

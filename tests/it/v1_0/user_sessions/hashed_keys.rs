@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use claviger::config::TokenKey;
+use claviger::config::{Database, TokenKey};
 use claviger::store::tokens::SessionId;
 use futures_util::StreamExt;
 use redis::AsyncCommands;
@@ -127,18 +127,51 @@ async fn everything(redis: &mut redis::aio::MultiplexedConnection) -> String {
 #[tokio::test]
 async fn another_form_of_key_ends_all_sessions() {
     let redis = RedisServer::start();
-    let start = async |key| {
+    let start = async |database: Option<Database>, key| {
         TestApp::start_with(Backend::External, |config| {
+            config.database = database.unwrap_or_else(|| config.database.clone());
             config.tokens.url = redis.url.clone();
             config.tokens.key_prefix = String::new();
             config.tokens.key = key;
+            config.tokens.max_sessions_per_user = 2;
         })
         .await
     };
-    let plain = start(TokenKey::Plain).await;
-    plain.user("alice").await;
+    let plain = start(None, TokenKey::Plain).await;
+    let id = plain.user("alice").await;
     let token = plain.token("alice").await;
-    let hashed = start(TokenKey::Sha256).await;
+    let hashed = start(Some(plain.config.database.clone()), TokenKey::Sha256).await;
     hashed.check(&token).await.problem(401, "invalid-token");
     assert_eq!(plain.check(&token).await.status, 200);
+
+    let one = hashed.token("alice").await;
+    let listed = hashed.sessions(&one).await;
+    let name = SessionId::of(id, &one).to_string();
+    assert_eq!(ids(&listed), [name.as_str()]);
+
+    // One more than may be, and the oldest is not of this form, but the one that is in use: of both the first is given up.
+    let mut connection = redis.connect().await;
+    for (token, age) in [(&token, 200_000), (&one, 300_000)] {
+        make_older(&mut connection, &SessionId::of(id, token), age).await;
+    }
+    let two = hashed.token("alice").await;
+    assert_eq!(hashed.check(&one).await.status, 200);
+    assert_eq!(hashed.check(&two).await.status, 200);
+    let ended: bool = connection.exists(&token).await.unwrap();
+    assert!(!ended, "what is refused ends first");
+}
+
+/// Has a session begin so many milliseconds earlier.
+async fn make_older(redis: &mut redis::aio::MultiplexedConnection, session: &SessionId, age: i64) {
+    let pattern = format!("*{{u:{}}}:sessions", session.user_id());
+    let hashes: Vec<String> = redis.keys(pattern).await.unwrap();
+    let record: String = redis.hget(&hashes[0], session.name()).await.unwrap();
+    let mut lines: Vec<String> = record.split('\n').map(str::to_owned).collect();
+    let created: i64 = lines[2].parse().unwrap();
+    lines[2] = format!("{:013}", created - age);
+    let record = lines.join("\n");
+    let () = redis
+        .hset(&hashes[0], session.name(), record)
+        .await
+        .unwrap();
 }
