@@ -1,5 +1,9 @@
 //! Changes to accounts that end sessions. The change and the promise to end them are one transaction; then the promise is kept.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use secrecy::SecretString;
 
@@ -8,8 +12,11 @@ use crate::store::tokens::{SessionId, Tokens};
 use crate::store::users::{User, Users};
 use crate::store::{Dependency, StoreError};
 
-/// Promises that are kept in one round.
-const ROUND: u64 = 100;
+/// Promises that are kept at once.
+const PAGE: u64 = 100;
+
+/// How long a round goes on when promises can't be kept: the watch waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What changes accounts. A cheap clone.
 #[derive(Clone, Debug)]
@@ -19,6 +26,8 @@ pub struct Accounts {
     tokens: Tokens,
     /// The tokens are those of this process, or can be reached by it.
     reaches_tokens: bool,
+    /// So many of the oldest promises had their turn and could not be kept when the last round gave up.
+    behind: Arc<AtomicU64>,
 }
 
 /// What came of a change.
@@ -45,6 +54,7 @@ impl Accounts {
             revocations,
             tokens,
             reaches_tokens: true,
+            behind: Arc::default(),
         }
     }
 
@@ -140,16 +150,20 @@ impl Accounts {
     /// not reach the tokens. Tells how many sessions ended.
     ///
     /// # Errors
-    /// A store is away. The rest waits for the next round.
+    /// A store is away, or a part of it. What could not be done waits for the next round.
     pub async fn settle_pending(&self) -> Result<u64, StoreError> {
+        let begin = Instant::now();
         let mut sessions = 0;
+        let mut failed = None;
+        // Those that can't be kept stay the first of the table, so the next ones stand behind as many.
+        let mut behind = self.behind.swap(0, Ordering::Relaxed);
+        let mut from_the_first = behind == 0;
         loop {
-            let pending = self.revocations.pending(ROUND).await?;
-            let all = (pending.len() as u64) < ROUND;
+            let pending = self.revocations.pending(PAGE, behind).await?;
+            let last = (pending.len() as u64) < PAGE;
             // All at once: of a store that hangs each would run into a time-out of its own, and the watch waits for all of them.
             let carry_out = |revocation| Revocation::carry_out(revocation, &self.tokens);
             let outcomes = join_all(pending.iter().map(carry_out)).await;
-            let mut failed = None;
             for (revocation, outcome) in pending.iter().zip(outcomes) {
                 match outcome {
                     Ok(ended) => {
@@ -157,13 +171,23 @@ impl Accounts {
                         self.revocations.strike(revocation).await?;
                     }
                     // It may be the keys of this one user that can't be had.
-                    Err(error) => failed = Some(error),
+                    Err(error) => {
+                        failed = Some(error);
+                        behind += 1;
+                    }
                 }
             }
-            match failed {
-                Some(error) => return Err(error),
-                None if all => return Ok(sessions),
-                None => {}
+            if last && from_the_first {
+                return failed.map_or(Ok(sessions), Err);
+            }
+            if let Some(error) = failed.take_if(|_| begin.elapsed() >= PATIENCE) {
+                let next = if last { 0 } else { behind };
+                self.behind.store(next, Ordering::Relaxed);
+                return Err(error);
+            }
+            if last {
+                behind = 0;
+                from_the_first = true;
             }
         }
     }

@@ -88,9 +88,13 @@ impl Revocations {
         .await
     }
 
-    /// At most `limit` that were not carried out, the oldest first.
-    pub async fn pending(&self, limit: u64) -> Result<Vec<Revocation>, StoreError> {
-        let page = Entity::find().order_by_asc(Column::CreatedAt).limit(limit);
+    /// At most `limit` that were not carried out, the oldest first, behind so many that are older.
+    pub async fn pending(&self, limit: u64, behind: u64) -> Result<Vec<Revocation>, StoreError> {
+        let page = Entity::find()
+            .order_by_asc(Column::CreatedAt)
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .offset(behind);
         let rows = call(&self.db, || page.clone().all(&self.db)).await?;
         Ok(rows.into_iter().map(Revocation::from).collect())
     }

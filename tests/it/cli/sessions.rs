@@ -111,14 +111,14 @@ async fn sessions(service: &Program, token: &str) -> Vec<Value> {
 
 async fn pending(deployment: &Deployment) -> usize {
     let revocations = Revocations::new(deployment.database.connect().await);
-    revocations.pending(100).await.unwrap().len()
+    revocations.pending(100, 0).await.unwrap().len()
 }
 
 /// Looks until no promise is left.
 async fn wait_until_settled(deployment: &Deployment) {
     let revocations = Revocations::new(deployment.database.connect().await);
     for _ in 0..50_000 {
-        if revocations.pending(100).await.unwrap().is_empty() {
+        if revocations.pending(100, 0).await.unwrap().is_empty() {
             return;
         }
     }

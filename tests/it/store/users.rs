@@ -295,7 +295,7 @@ async fn setting_a_password(#[values(Backend::Embedded, Backend::External)] back
     assert_eq!(after.password_changed_at, Some(after.updated_at));
     let nobody = Revocation::of_user(4711);
     assert!(!users.set_password(4711, &new, &nobody).await.unwrap());
-    let pending = revocations(&database).await.pending(10).await.unwrap();
+    let pending = revocations(&database).await.pending(10, 0).await.unwrap();
     assert_eq!(pending, [revocation], "a promise comes with the change");
 }
 
@@ -318,7 +318,7 @@ async fn disabling_and_enabling(#[values(Backend::Embedded, Backend::External)] 
     let nobody = Revocation::of_user(4711);
     assert!(!users.disable(4711, &nobody).await.unwrap());
     assert!(!users.enable(4711).await.unwrap());
-    let pending = revocations(&database).await.pending(10).await.unwrap();
+    let pending = revocations(&database).await.pending(10, 0).await.unwrap();
     assert_eq!(pending, [revocation, again]);
 }
 
@@ -331,7 +331,7 @@ async fn deleting(#[values(Backend::Embedded, Backend::External)] backend: Backe
     let revocation = Revocation::of_user(id);
     assert!(users.delete(id, &revocation).await.unwrap());
     assert!(!users.delete(id, &Revocation::of_user(id)).await.unwrap());
-    let pending = revocations(&database).await.pending(10).await.unwrap();
+    let pending = revocations(&database).await.pending(10, 0).await.unwrap();
     assert_eq!(pending, [revocation]);
     assert!(users.find("alice").await.unwrap().is_none());
     assert!(users.is_empty().await.unwrap());

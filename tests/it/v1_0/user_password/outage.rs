@@ -15,7 +15,7 @@ use crate::common::{Backend, PASSWORD, Proxy, TestApp, redis_url, wait_for_a_loc
 
 async fn pending(app: &TestApp) -> usize {
     let revocations = Revocations::new(app.database.connect().await);
-    revocations.pending(100).await.unwrap().len()
+    revocations.pending(100, 0).await.unwrap().len()
 }
 
 /// The change waits for a lock when Redis goes away: the password is another one then, and the promise to end the other

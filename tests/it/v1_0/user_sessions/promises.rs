@@ -26,7 +26,7 @@ async fn note(app: &TestApp, id: &str, user_id: i64, only: Option<&str>, keep: O
 
 async fn pending(app: &TestApp) -> usize {
     let revocations = Revocations::new(app.database.connect().await);
-    revocations.pending(1000).await.unwrap().len()
+    revocations.pending(1000, 0).await.unwrap().len()
 }
 
 #[rstest]
@@ -212,4 +212,37 @@ async fn many_promises_are_kept_in_one_round(
         app.check(token).await.problem(401, "invalid-token");
     }
     assert_eq!(app.metric("claviger_tokens_revoked_total").await, 10);
+}
+
+/// Those that can't be kept are the oldest, and more than are looked at in one go; they must not keep others from their turn.
+#[tokio::test]
+async fn promises_that_can_not_be_kept_do_not_hold_up_others() {
+    let redis = crate::common::RedisServer::start();
+    let mut app = TestApp::start_with(Backend::External, |config| {
+        config.tokens.url = redis.url.clone();
+    })
+    .await;
+    let (alice, bob) = (app.user("alice").await, app.user("bob").await);
+    let (of_alice, of_bob) = (app.token("alice").await, app.token("bob").await);
+    let pattern = format!("*{{u:{alice}}}:sessions");
+    let hashes: Vec<String> = redis.ask(&["KEYS", &pattern]).await;
+    let hash = hashes.first().unwrap();
+    redis.command(&["RENAME", hash, "elsewhere"]).await;
+    redis.command(&["SET", hash, "somebody's"]).await;
+    let database = app.database.connect().await;
+    let sql = format!(
+        "INSERT INTO pending_revocations (id, user_id) SELECT 'promise-' || n, {alice} FROM generate_series(1, 230) n"
+    );
+    database.execute_unprepared(&sql).await.unwrap();
+    // The last, also by its id, if it came in the same instant.
+    note(&app, "q-promise", bob, None, None).await;
+
+    app.startup.round().await.unwrap();
+    app.check(&of_bob).await.problem(401, "invalid-token");
+    assert_eq!(pending(&app).await, 230);
+
+    redis.command(&["RENAME", "elsewhere", hash]).await;
+    app.startup.round().await.unwrap();
+    app.check(&of_alice).await.problem(401, "invalid-token");
+    assert_eq!(pending(&app).await, 0);
 }
