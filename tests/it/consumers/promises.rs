@@ -277,6 +277,18 @@ async fn a_hashed_key_is_the_hash_in_lower_case_and_the_token_is_nowhere() {
     assert_eq!(value, id);
     let keys: Vec<String> = connection.keys("*").await.unwrap();
     assert!(!keys.iter().any(|key| key.contains(&token)), "{keys:?}");
+    let mut fields = 0;
+    for key in keys.iter().filter(|key| key.ends_with(":sessions")) {
+        let known: Vec<(String, String)> = connection.hgetall(key).await.unwrap();
+        for (name, value) in &known {
+            assert!(
+                !name.contains(&token) && !value.contains(&token),
+                "{known:?}"
+            );
+            fields += usize::from(value.contains(&hash));
+        }
+    }
+    assert_eq!(fields, 1, "the record is where it was looked for: {keys:?}");
 }
 
 fn sha256_in_hexadecimal(token: &str) -> String {
@@ -305,12 +317,21 @@ async fn another_prefix_or_kind_of_key_ends_all_sessions(
     before.user("alice").await;
     let token = before.token("alice").await;
     let after = TestApp::start_with(Backend::External, |config| {
+        config.database = before.config.database.clone();
         config.tokens.url = redis.url.clone();
         config.tokens.key_prefix = key_prefix.to_owned();
         config.tokens.key = key;
     })
     .await;
     after.check(&token).await.problem(401, "invalid-token");
+    let newer = after.token("alice").await;
+    let sessions = after.sessions(&newer).await;
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+
+    // Not even putting it back revives what was ended meanwhile.
+    let all = "/v1.0/user/sessions";
+    assert_eq!(after.call_with("DELETE", all, &newer).await.status, 204);
+    before.check(&token).await.problem(401, "invalid-token");
 }
 
 #[rstest]
@@ -327,11 +348,16 @@ async fn a_direct_reader_does_not_keep_an_idle_session_alive() {
     let token = app.token("alice").await;
     let mut connection = redis.connect().await;
     // The smaller of what is left of both.
-    let before: i64 = connection.pttl(&token).await.unwrap();
-    assert!((1..=600_000).contains(&before), "{before}");
+    let most = 600_000;
+    let whole: i64 = connection.pttl(&token).await.unwrap();
+    assert!((most / 2 + 1..=most).contains(&whole), "{whole}");
+    connection.pexpire::<_, ()>(&token, most / 2).await.unwrap();
     connection.get::<_, i64>(&token).await.unwrap();
-    let after: i64 = connection.pttl(&token).await.unwrap();
-    assert!(after <= before, "{before} {after}");
+    let read: i64 = connection.pttl(&token).await.unwrap();
+    assert!((1..=most / 2).contains(&read), "{read}");
+    assert_eq!(app.check(&token).await.status, 200);
+    let checked: i64 = connection.pttl(&token).await.unwrap();
+    assert!((most / 2 + 1..=most).contains(&checked), "{checked}");
 }
 
 /// The names in the guide, of which each has to be that of a test.
