@@ -1,13 +1,16 @@
 //! The rights that the service needs in Redis, as docs/operations.md has them.
 
+use std::time::Duration;
+
+use claviger::store::tokens::SessionId;
 use rstest::rstest;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{a_session_comes_and_goes, app_with};
-use crate::common::{RedisCluster, RedisServer, Sentinel};
+use super::a_session_comes_and_goes;
+use crate::common::{Backend, PASSWORD, RedisCluster, RedisServer, Sentinel, TestApp};
 
 /// For one server.
-const RIGHTS: &str = "+get +mget +set +pttl +pexpire +del +exists +hget +hgetall +hvals +hset +hdel +setrange \
+const RIGHTS: &str = "+get +mget +set +pttl +pexpire +del +hget +hgetall +hset +hsetnx +hincrby +hdel +setrange \
                       +evalsha +eval +time +scan +ping +info +role";
 
 /// With `tokens.wait_replicas`.
@@ -28,19 +31,41 @@ fn as_user(url: &SecretString) -> SecretString {
     url.replace("://", "://claviger:secret@").into()
 }
 
-/// Logs in, checks and logs out with all that can be set, and sees that nothing was refused.
+/// Does all that is done with tokens, with all that can be set, and sees that nothing was refused.
 async fn all_is_done(url: &SecretString, idle: bool, replicas: u32, servers: &[&RedisServer]) {
-    let app = app_with(&as_user(url), |tokens| {
+    let app = TestApp::start_with(Backend::External, |config| {
+        let tokens = &mut config.tokens;
+        tokens.url = as_user(url);
+        tokens.timeout = Duration::from_secs(3);
         tokens.key_prefix = String::new();
-        tokens.idle_ttl = idle.then_some(std::time::Duration::from_mins(10));
+        tokens.idle_ttl = idle.then_some(Duration::from_mins(10));
         tokens.wait_replicas = replicas;
+        tokens.max_sessions_per_user = 3;
+        config.limits.login_per_ip.count = 1;
     })
     .await;
-    app.user("alice").await;
+    let id = app.user("alice").await;
+    app.user("bob").await;
     assert_eq!(app.ops("/readyz").await.status, 200);
     // On each server, so that each may be asked.
     for _ in 0..12 {
         a_session_comes_and_goes(&app, "alice").await;
+        let (mine, other) = (app.token("alice").await, app.token("alice").await);
+        // More than may be: the oldest ends.
+        app.token("alice").await;
+        assert_eq!(app.sessions(&mine).await.len(), 3);
+        let path = format!("/v1.0/user/sessions/{}", SessionId::of(id, &other));
+        let ended = app.call_with("DELETE", &path, &mine).await;
+        assert_eq!(ended.status, 204, "{}", ended.text());
+        let ended = app.call_with("DELETE", "/v1.0/user/sessions", &mine).await;
+        assert_eq!(ended.status, 204, "{}", ended.text());
+    }
+    // What is counted, and what is refused when there was too much of it.
+    let wrong = app.log_in("bob", "not the password").await;
+    wrong.problem(401, "invalid-credentials");
+    for _ in 0..2 {
+        let refused = app.log_in("bob", PASSWORD).await;
+        refused.problem(429, "too-many-attempts");
     }
     for server in servers {
         let refused: Vec<redis::Value> = server.ask(&["ACL", "LOG"]).await;
