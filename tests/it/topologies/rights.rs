@@ -10,7 +10,7 @@ use super::a_session_comes_and_goes;
 use crate::common::{Backend, PASSWORD, RedisCluster, RedisServer, Sentinel, TestApp};
 
 /// For one server.
-const RIGHTS: &str = "+get +mget +set +pttl +pexpire +del +hget +hgetall +hset +hsetnx +hincrby +hdel +setrange \
+const RIGHTS: &str = "+get +mget +set +pttl +pexpire +del +hget +hgetall +hset +hdel +setrange \
                       +evalsha +eval +time +scan +ping +info +role";
 
 /// With `tokens.wait_replicas`.
