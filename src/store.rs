@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 
 pub mod attempts;
+pub mod audit;
 pub mod database;
 mod entity;
 pub mod health;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use secrecy::SecretString;
 
+use crate::store::audit::Author;
 use crate::store::revocations::{Revocation, Revocations};
 use crate::store::tokens::{SessionId, Tokens};
-use crate::store::users::{User, Users};
+use crate::store::users::{Applied, NewUser, User, UserChange, Users};
 use crate::store::{Dependency, StoreError};
 
 /// Promises that are kept at once.
@@ -35,6 +36,8 @@ pub struct Accounts {
 pub enum Change {
     /// There was nothing to change, and nothing was done.
     NotFound,
+    /// Nobody would be left who may manage users, and nothing was done.
+    LastAdmin,
     /// It is done, and so many sessions ended with it.
     Done {
         /// How many were alive.
@@ -67,11 +70,53 @@ impl Accounts {
         }
     }
 
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the name is taken.
+    pub async fn create(&self, new: NewUser, author: &Author) -> Result<User, StoreError> {
+        self.users.create(new, author).await
+    }
+
+    /// Changes a user, and ends all sessions if that sets a password or forbids to log in. The user as it is then comes with
+    /// it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the name is taken.
+    pub async fn change(
+        &self,
+        id: i64,
+        change: &UserChange,
+        author: &Author,
+    ) -> Result<(Option<User>, Change), StoreError> {
+        let ends = change.password_hash.is_some() || change.disabled == Some(true);
+        let revocation = ends.then(|| Revocation::of_user(id));
+        let applied = self
+            .users
+            .apply(id, change, revocation.as_ref(), author)
+            .await?;
+        match (applied, revocation) {
+            (Applied::NotFound, _) => Ok((None, Change::NotFound)),
+            (Applied::LastAdmin, _) => Ok((None, Change::LastAdmin)),
+            (Applied::Done(user), None) => Ok((Some(*user), Change::Done { ended: 0 })),
+            (Applied::Done(user), Some(revocation)) => {
+                Ok((Some(*user), self.settle(true, &revocation).await?))
+            }
+        }
+    }
+
     /// Sets another password and ends all sessions.
-    pub async fn set_password(&self, id: i64, hash: &SecretString) -> Result<Change, StoreError> {
-        let revocation = Revocation::of_user(id);
-        let found = self.users.set_password(id, hash, &revocation).await?;
-        self.settle(found, &revocation).await
+    pub async fn set_password(
+        &self,
+        id: i64,
+        hash: SecretString,
+        author: &Author,
+    ) -> Result<Change, StoreError> {
+        let change = UserChange {
+            password_hash: Some(hash),
+            ..UserChange::default()
+        };
+        Ok(self.change(id, &change, author).await?.1)
     }
 
     /// Sets another password in place of the one that `user` was read with, and ends all sessions but `kept`. Not found: the
@@ -87,18 +132,28 @@ impl Accounts {
         self.settle(found, &revocation).await
     }
 
-    /// Forbids to log in and ends all sessions.
-    pub async fn disable(&self, id: i64) -> Result<Change, StoreError> {
-        let revocation = Revocation::of_user(id);
-        let found = self.users.disable(id, &revocation).await?;
-        self.settle(found, &revocation).await
+    /// Forbids to log in and ends all sessions, or allows to log in again.
+    pub async fn set_disabled(
+        &self,
+        id: i64,
+        disabled: bool,
+        author: &Author,
+    ) -> Result<Change, StoreError> {
+        let change = UserChange {
+            disabled: Some(disabled),
+            ..UserChange::default()
+        };
+        Ok(self.change(id, &change, author).await?.1)
     }
 
     /// Removes a user and ends all sessions.
-    pub async fn delete(&self, id: i64) -> Result<Change, StoreError> {
+    pub async fn delete(&self, id: i64, author: &Author) -> Result<Change, StoreError> {
         let revocation = Revocation::of_user(id);
-        let found = self.users.delete(id, &revocation).await?;
-        self.settle(found, &revocation).await
+        match self.users.remove(id, &revocation, author).await? {
+            Applied::NotFound => Ok(Change::NotFound),
+            Applied::LastAdmin => Ok(Change::LastAdmin),
+            Applied::Done(_) => self.settle(true, &revocation).await,
+        }
     }
 
     /// Ends all sessions of a user, who need not exist any more.
@@ -200,7 +255,7 @@ impl Change {
     /// [`StoreError::Unavailable`]: they did not end yet.
     pub fn ended(self) -> Result<Option<u64>, StoreError> {
         match self {
-            Self::NotFound => Ok(None),
+            Self::NotFound | Self::LastAdmin => Ok(None),
             Self::Done { ended } => Ok(Some(ended)),
             Self::Pending(error) => Err(error),
             Self::Noted => Err(StoreError::unavailable(

@@ -40,6 +40,9 @@ pub(super) enum Failure {
     /// There is no such user.
     #[error("there is no user of this name")]
     NoUser,
+    /// Nobody would be left who may manage users.
+    #[error("this is the last administrator who is enabled: make another one first")]
+    LastAdmin,
     /// Something that is needed is away, or refuses.
     #[error("{0}")]
     Unavailable(String),
@@ -55,7 +58,7 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,
-            Self::Data(_) => DATA,
+            Self::Data(_) | Self::LastAdmin => DATA,
             Self::NoInput(_) => NO_INPUT,
             Self::NoUser => NO_USER,
             Self::Unavailable(_) => UNAVAILABLE,

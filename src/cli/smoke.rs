@@ -14,6 +14,7 @@ use super::exit::Failure;
 use super::stores::Stores;
 use crate::auth::password::Password;
 use crate::config::Loaded;
+use crate::store::audit::Author;
 use crate::store::users::NewUser;
 use crate::store::with_sources;
 
@@ -33,9 +34,7 @@ pub(super) async fn run(
     loaded: &Loaded,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Stores {
-        users, accounts, ..
-    } = Stores::open(&loaded.config).await?;
+    let Stores { accounts, .. } = Stores::open(&loaded.config).await?;
     let username = format!(
         "smoke-{}",
         random(12)?.to_ascii_lowercase().replace(['-', '_'], "0")
@@ -43,20 +42,19 @@ pub(super) async fn run(
     let password = SecretString::from(random(24)?);
     let parsed = Password::parse(password.clone()).map_err(anyhow::Error::from)?;
     let password_hash = Some(super::user::hash(&parsed, loaded).await?);
-    let user = users
-        .insert(NewUser {
-            username: username.clone(),
-            password_hash,
-            is_admin: false,
-            disabled: false,
-        })
-        .await?;
+    let new = NewUser {
+        username: username.clone(),
+        password_hash,
+        is_admin: false,
+        disabled: false,
+    };
+    let user = accounts.create(new, &Author::command()).await?;
 
     let url = format!("{}/v1.0/user/auth", arguments.url.trim_end_matches('/'));
     let outcome = steps(&url, &username, &password, user.id, out).await;
     // Whatever came of it. Nothing is said of a deletion that went well.
     let mut unsaid = Vec::new();
-    let deleted = match accounts.delete(user.id).await {
+    let deleted = match accounts.delete(user.id, &Author::command()).await {
         Ok(change) => super::user::tell("deleted the user", change, &mut unsaid),
         Err(error) => Err(error.into()),
     };

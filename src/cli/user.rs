@@ -20,6 +20,7 @@ use crate::auth::password::{Password, Policy};
 use crate::auth::username::Username;
 use crate::config::{self, Loaded};
 use crate::store::attempts::Attempts;
+use crate::store::audit::Author;
 use crate::store::tokens::Tokens;
 use crate::store::users::{NewUser, User, Users};
 use crate::store::with_sources;
@@ -95,6 +96,7 @@ pub(super) async fn run(
         accounts,
         tokens,
     } = Stores::open(&loaded.config).await?;
+    let author = Author::command();
     match command {
         Command::Add {
             name,
@@ -109,14 +111,14 @@ pub(super) async fn run(
                 is_admin: admin,
                 disabled: false,
             };
-            let user = users.insert(new).await?;
+            let user = accounts.create(new, &author).await?;
             writeln!(out, "created {} with id {}", user.username, user.id)?;
         }
         Command::List { json } => list(&users, json, out).await?,
         Command::Passwd { name, password } => {
             let user = find(&users, &name).await?;
             let hash = new_hash(password, &user.username, loaded).await?;
-            let change = accounts.set_password(user.id, &hash).await?;
+            let change = accounts.set_password(user.id, hash, &author).await?;
             if !tokens.is_local() {
                 // Whoever was locked out for an old password is let in with the new one. The store may be away, which is told below.
                 let _ = unlock(loaded, &tokens, &name).await;
@@ -129,15 +131,15 @@ pub(super) async fn run(
         }
         Command::Disable { name } => {
             let user = find(&users, &name).await?;
-            let change = accounts.disable(user.id).await?;
+            let change = accounts.set_disabled(user.id, true, &author).await?;
             tell(&format!("disabled {}", user.username), change, out)?;
         }
         Command::Enable { name } => {
             let user = find(&users, &name).await?;
-            if !users.enable(user.id).await? {
-                return Err(Failure::NoUser);
+            match accounts.set_disabled(user.id, false, &author).await? {
+                Change::NotFound => return Err(Failure::NoUser),
+                _ => writeln!(out, "enabled {}", user.username)?,
             }
-            writeln!(out, "enabled {}", user.username)?;
         }
         Command::Unlock { name } => {
             if tokens.is_local() {
@@ -154,7 +156,7 @@ pub(super) async fn run(
         }
         Command::Delete { name } => {
             let user = find(&users, &name).await?;
-            let change = accounts.delete(user.id).await?;
+            let change = accounts.delete(user.id, &author).await?;
             tell(&format!("deleted {}", user.username), change, out)?;
         }
         Command::Import(arguments) => {
@@ -171,6 +173,7 @@ pub(super) async fn run(
 pub(super) fn tell(done: &str, change: Change, out: &mut dyn Write) -> Result<(), Failure> {
     match change {
         Change::NotFound => Err(Failure::NoUser),
+        Change::LastAdmin => Err(Failure::LastAdmin),
         Change::Done { ended: 1 } => Ok(writeln!(out, "{done}; ended 1 session")?),
         Change::Done { ended } => Ok(writeln!(out, "{done}; ended {ended} sessions")?),
         Change::Noted => Ok(writeln!(

@@ -1,5 +1,6 @@
 //! Users, as the database keeps them.
 
+mod administration;
 mod import;
 
 use sea_orm::prelude::DateTimeUtc;
@@ -10,6 +11,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::administration::{Applied, UserChange};
 pub use self::import::{ImportError, Imported, ImportedUser, OnConflict};
 use super::StoreError;
 use super::database::{begin, bounded, call, now, ping};

@@ -113,13 +113,26 @@ async fn users_are_added_listed_and_changed(
         "{listed:?}"
     );
 
-    assert_eq!(cli.run(&["user", "delete", "alice"]).code, 0);
+    assert_eq!(cli.run(&["user", "delete", "bob"]).code, 0);
     assert_eq!(cli.users().len(), 1);
     let run = cli.add("carol");
     assert_eq!(
         run.out, "created carol with id 3\n",
         "an id is never used again"
     );
+
+    // Somebody has to be left who may manage users.
+    for command in ["disable", "delete"] {
+        let run = cli.run(&["user", command, "alice"]);
+        assert_eq!(
+            (run.code, run.err.as_str()),
+            (
+                65,
+                "claviger: this is the last administrator who is enabled: make another one first\n"
+            )
+        );
+    }
+    assert_eq!(cli.users()[0]["disabled"], false);
 }
 
 #[rstest]
@@ -201,32 +214,32 @@ async fn the_schema_goes_to_any_version(
     let cli = Cli::new(backend).await;
     let status = || cli.run(&["migrate", "status"]).out;
     assert!(
-        status().starts_with("behind: version 0 of 3, missing "),
+        status().starts_with("behind: version 0 of 4, missing "),
         "{}",
         status()
     );
-    for from in 0..=3 {
-        for to in 0..=3 {
+    for from in 0..=4 {
+        for to in 0..=4 {
             for version in [from, to] {
                 let run = cli.run(&["migrate", "to", &version.to_string()]);
                 assert_eq!(run.code, 0, "{from} to {to}: {run:?}");
             }
-            let expected = if to == 3 { "current" } else { "behind" };
-            assert!(status().starts_with(&format!("{expected}: version {to} of 3")));
+            let expected = if to == 4 { "current" } else { "behind" };
+            assert!(status().starts_with(&format!("{expected}: version {to} of 4")));
         }
     }
     assert_eq!(cli.run(&["migrate", "down"]).code, 0);
-    assert!(status().starts_with("behind: version 2 of 3"));
+    assert!(status().starts_with("behind: version 3 of 4"));
     assert_eq!(
         cli.run(&["migrate", "to", "latest"]).out,
-        "current: version 3 of 3\n"
+        "current: version 4 of 4\n"
     );
     assert_eq!(cli.run(&["migrate", "to", "zero"]).code, 0);
-    assert_eq!(cli.run(&["migrate", "up"]).out, "current: version 3 of 3\n");
+    assert_eq!(cli.run(&["migrate", "up"]).out, "current: version 4 of 4\n");
     let json: Value = serde_json::from_str(&cli.run(&["migrate", "status", "--json"]).out).unwrap();
     assert_eq!(
         (&json["comparison"], &json["version"]),
-        (&"current".into(), &3.into())
+        (&"current".into(), &4.into())
     );
 }
 
@@ -244,7 +257,7 @@ async fn eight_processes_that_migrate_at_once_all_succeed(
             let run = run.join().unwrap();
             assert_eq!(
                 (run.code, run.out.as_str()),
-                (0, "current: version 3 of 3\n"),
+                (0, "current: version 4 of 4\n"),
                 "{run:?}"
             );
         }
@@ -269,7 +282,7 @@ async fn a_schema_that_is_ahead_stops_only_what_would_undo_it(
     ] {
         let run = cli.run(command);
         assert_eq!(run.code, 0, "{run:?}");
-        assert!(run.out.starts_with("ahead: version 3 of 3"), "{run:?}");
+        assert!(run.out.starts_with("ahead: version 4 of 4"), "{run:?}");
     }
     for command in [
         &["migrate", "down"][..],
@@ -316,7 +329,7 @@ async fn undoing_users_ends_every_session_first(
     assert_eq!(refused.code, 69, "{refused:?}");
     assert!(cli.run(&["migrate", "status"]).out.starts_with("current"));
 
-    let done = with_redis(redis.url.expose_secret(), &["migrate", "down"]);
+    let done = with_redis(redis.url.expose_secret(), &["migrate", "to", "2"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.out.starts_with("ended 1 sessions\n"), "{done:?}");
     assert!(!connection.exists::<_, bool>(&token).await.unwrap());
@@ -502,7 +515,7 @@ async fn all_that_the_start_would_refuse_is_said_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("claviger.toml");
     let text =
-        "[bootstrap]\nusername = 'root'\npassword = 'short'\n\n[database]\nschema_version = 4\n";
+        "[bootstrap]\nusername = 'root'\npassword = 'short'\n\n[database]\nschema_version = 5\n";
     std::fs::write(&file, text).unwrap();
     let file = file.to_str().unwrap();
     let run = run(&["config", "check", "--config", file], &[], "");
@@ -511,7 +524,7 @@ async fn all_that_the_start_would_refuse_is_said_at_once() {
         run.err,
         format!(
             "claviger: the configuration is not valid:\n  \
-             database.schema_version (file {file}, line 6): there is no schema version 4: this binary knows 0 to 3\n  \
+             database.schema_version (file {file}, line 6): there is no schema version 5: this binary knows 0 to 4\n  \
              bootstrap.password (file {file}, line 3), password.min_length (default): must have at least 15 characters\n"
         )
     );

@@ -85,8 +85,8 @@ async fn a_scrape_tells_of_the_gate_the_pools_and_the_stores(
         let series = format!("claviger_dependency_up{{dependency=\"{dependency}\"}}");
         assert_eq!(app.metric(&series).await, 1);
     }
-    assert_eq!(app.metric("claviger_schema_version").await, 3);
-    assert_eq!(app.metric("claviger_schema_version_latest").await, 3);
+    assert_eq!(app.metric("claviger_schema_version").await, 4);
+    assert_eq!(app.metric("claviger_schema_version_latest").await, 4);
     let series =
         r#"claviger_http_requests_total{method="POST",route="/v1.0/user/auth",status="200"}"#;
     assert_eq!(app.metric(series).await, 1);

@@ -7,6 +7,7 @@ use sea_orm::DatabaseConnection;
 
 use crate::common::{Backend, TestDatabase, database};
 
+mod administration;
 mod attempts;
 mod availability;
 mod schema;

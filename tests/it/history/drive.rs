@@ -10,6 +10,7 @@ use axum::http::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claviger::auth::accounts::Change;
+use claviger::store::audit::Author;
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -374,7 +375,10 @@ impl Client {
         let service = Arc::clone(&self.service);
         let accounts = &service.instances[instance].accounts;
         let disable = async {
-            let change = accounts.disable(person.id).await.unwrap();
+            let change = accounts
+                .set_disabled(person.id, true, &Author::command())
+                .await
+                .unwrap();
             Some(settled(change))
         };
         self.record(person, instance, Action::Disable, Box::pin(disable))
@@ -394,7 +398,10 @@ impl Client {
         let accounts = &service.instances[instance].accounts;
         let enable = async {
             let hash = service.base.hash(&person.secret(password)).await;
-            let change = accounts.set_password(person.id, &hash).await.unwrap();
+            let change = accounts
+                .set_password(person.id, hash, &Author::command())
+                .await
+                .unwrap();
             service.base.users.enable(person.id).await.unwrap();
             Some(settled(change))
         };

@@ -21,6 +21,7 @@ use crate::common::{Backend, TestDatabase, database, server};
 const INSTALLATION: &str = "m20261124_000001_create_installation";
 const USERS: &str = "m20261124_000002_create_users";
 const REVOCATIONS: &str = "m20261124_000003_create_pending_revocations";
+const AUDIT: &str = "m20261125_000004_create_audit_events";
 
 /// The end of sessions, for tests in which there are none.
 async fn no_sessions() -> Result<(), Infallible> {
@@ -197,7 +198,11 @@ async fn one_down_at_a_time(#[values(Backend::Embedded, Backend::External)] back
     let database = database(backend).await;
     let schema = Schema::new(database.connect().await);
     assert_eq!(schema.up().await.unwrap().comparison, Comparison::Current);
-    assert_eq!(schema.up().await.unwrap().version, 3);
+    assert_eq!(schema.up().await.unwrap().version, 4);
+    assert_eq!(
+        schema.down(no_sessions).await.unwrap().applied,
+        [INSTALLATION, USERS, REVOCATIONS]
+    );
     assert_eq!(
         schema.down(no_sessions).await.unwrap().applied,
         [INSTALLATION, USERS]
@@ -218,7 +223,7 @@ async fn one_down_at_a_time(#[values(Backend::Embedded, Backend::External)] back
             .await
             .unwrap()
             .applied,
-        [INSTALLATION, USERS, REVOCATIONS]
+        [INSTALLATION, USERS, REVOCATIONS, AUDIT]
     );
 }
 
@@ -236,10 +241,10 @@ async fn status_of_an_empty_database_leaves_it_empty(
         Status {
             applied: vec![],
             unknown: vec![],
-            missing: [INSTALLATION, USERS, REVOCATIONS]
+            missing: [INSTALLATION, USERS, REVOCATIONS, AUDIT]
                 .map(str::to_owned)
                 .to_vec(),
-            known: 3,
+            known: 4,
             version: 0,
             comparison: Comparison::Behind,
         }
@@ -266,7 +271,7 @@ async fn eight_at_once(#[values(Backend::Embedded, Backend::External)] backend: 
     let db = database.connect().await;
     assert_eq!(
         column(&db, "SELECT version FROM seaql_migrations ORDER BY 1").await,
-        [INSTALLATION, USERS, REVOCATIONS]
+        [INSTALLATION, USERS, REVOCATIONS, AUDIT]
     );
     assert_eq!(column(&db, "SELECT id FROM installation").await.len(), 1);
 }
@@ -396,19 +401,19 @@ async fn a_version_that_is_not(#[values(Backend::Embedded, Backend::External)] b
     let db = database.connect().await;
     let schema = Schema::new(db.clone());
     let error = schema
-        .to(Target::Version(4), no_sessions)
+        .to(Target::Version(5), no_sessions)
         .await
         .unwrap_err();
     assert!(matches!(
         error,
         SchemaError::UnknownVersion {
-            wanted: 4,
-            latest: 3
+            wanted: 5,
+            latest: 4
         }
     ));
     assert_eq!(
         error.to_string(),
-        "there is no schema version 4: this binary knows 0 to 3"
+        "there is no schema version 5: this binary knows 0 to 4"
     );
     assert_eq!(dump(&db).await, Vec::<String>::new());
 }
@@ -551,6 +556,9 @@ async fn sessions_end_before_users_go(
     schema.to(Target::Zero, end()).await.unwrap();
     assert_eq!(ended.load(Ordering::Relaxed), 1);
     schema.up().await.unwrap();
+    // The trail goes without them.
+    schema.down(end()).await.unwrap();
+    assert_eq!(ended.load(Ordering::Relaxed), 1);
     schema.down(end()).await.unwrap();
     assert_eq!(ended.load(Ordering::Relaxed), 2);
     schema.to(Target::Version(1), end()).await.unwrap();
@@ -567,7 +575,7 @@ async fn sessions_that_cannot_end_stop_it(
 ) {
     let database = database(backend).await;
     let schema = Schema::new(database.connect().await);
-    let before = schema.up().await.unwrap();
+    let before = schema.to(Target::Version(3), no_sessions).await.unwrap();
     for target in [Target::Zero, Target::Version(1)] {
         let error = schema
             .to(target, async || Err("the token store is away"))
@@ -724,7 +732,7 @@ async fn status_for_a_role_that_may_only_read() {
         Comparison::Current
     );
     // The automatic migration of a service that finds nothing to do needs no right to do it.
-    assert_eq!(reader.up().await.unwrap().version, 3);
+    assert_eq!(reader.up().await.unwrap().version, 4);
     assert!(reader.installation_id().await.unwrap().is_some());
 
     owner
@@ -744,7 +752,7 @@ async fn a_migration_may_be_spawned() {
     let status = tokio::spawn(async move { schema.to(Target::Latest, no_sessions).await.unwrap() })
         .await
         .unwrap();
-    assert_eq!(status.version, 3);
+    assert_eq!(status.version, 4);
 }
 
 #[tokio::test]
@@ -753,12 +761,12 @@ async fn in_memory() {
     settings.url = "sqlite::memory:".into();
     let db = claviger::store::database::connect(&settings).await.unwrap();
     let schema = Schema::new(db.clone());
-    assert_eq!(schema.up().await.unwrap().version, 3);
+    assert_eq!(schema.up().await.unwrap().version, 4);
     assert_eq!(
         schema.to(Target::Zero, no_sessions).await.unwrap().version,
         0
     );
-    assert_eq!(schema.up().await.unwrap().version, 3);
+    assert_eq!(schema.up().await.unwrap().version, 4);
     db.begin().await.unwrap().rollback().await.unwrap();
 }
 
