@@ -1,6 +1,7 @@
 //! The domain: who may have a token. No HTTP, no SQL, no Redis commands.
 
 pub mod accounts;
+pub mod administration;
 pub mod bootstrap;
 pub mod hash_pool;
 pub mod limits;

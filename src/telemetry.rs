@@ -145,6 +145,11 @@ pub fn with_request_id<F: Future>(id: HeaderValue, work: F) -> impl Future<Outpu
 pub struct RequestId(Option<HeaderValue>);
 
 impl RequestId {
+    /// The id; `None` outside of a request.
+    pub fn text(&self) -> Option<&str> {
+        self.0.as_ref()?.to_str().ok()
+    }
+
     /// That of the request on which this task works, if there is one.
     pub fn current() -> Self {
         Self(REQUEST_ID.try_with(Clone::clone).ok())

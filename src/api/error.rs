@@ -10,6 +10,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -36,6 +37,10 @@ pub enum ApiError {
     InvalidClient,
     /// A form that a browser sent from another site.
     CrossSite,
+    /// Whoever asks is no administrator.
+    Forbidden,
+    /// What is asked for contradicts what is there; the text says how.
+    Conflict(&'static str),
     /// No such route.
     NotFound,
     /// The route doesn't know this method. `Allow` is set by the router.
@@ -76,7 +81,7 @@ pub enum ApiError {
 pub struct FieldError {
     /// Name of the field.
     #[schema(example = "password")]
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What is wrong with it.
     #[schema(example = "must not be empty")]
     pub message: String,
@@ -117,7 +122,10 @@ impl ApiError {
     /// Invalid input, with what the domain says of each field.
     pub(crate) fn invalid_input(fields: Vec<(&'static str, String)>) -> Self {
         let fields = fields.into_iter();
-        let errors = fields.map(|(field, message)| FieldError { field, message });
+        let errors = fields.map(|(field, message)| FieldError {
+            field: field.into(),
+            message,
+        });
         Self::InvalidInput(errors.collect())
     }
 
@@ -128,7 +136,8 @@ impl ApiError {
             Self::MissingToken => "missing-token",
             Self::InvalidToken => "invalid-token",
             Self::InvalidClient => "invalid-client",
-            Self::CrossSite => "forbidden",
+            Self::CrossSite | Self::Forbidden => "forbidden",
+            Self::Conflict(_) => "conflict",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::PayloadTooLarge => "payload-too-large",
@@ -150,7 +159,8 @@ impl ApiError {
             | Self::MissingToken
             | Self::InvalidToken
             | Self::InvalidClient => StatusCode::UNAUTHORIZED,
-            Self::CrossSite | Self::WrongPassword => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::Forbidden | Self::WrongPassword => StatusCode::FORBIDDEN,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -172,7 +182,8 @@ impl ApiError {
             Self::MissingToken => "Token missing",
             Self::InvalidToken => "Token invalid",
             Self::InvalidClient => "Client invalid",
-            Self::CrossSite => "Forbidden",
+            Self::CrossSite | Self::Forbidden => "Forbidden",
+            Self::Conflict(_) => "Conflict",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::PayloadTooLarge => "Body too large",
@@ -197,6 +208,8 @@ impl ApiError {
                 "Send the name and the secret of a registered client by HTTP Basic, in one header.".to_owned()
             }
             Self::CrossSite => "A form login must come from the same site.".to_owned(),
+            Self::Forbidden => "Only administrators may do this.".to_owned(),
+            Self::Conflict(detail) => (*detail).to_owned(),
             Self::NotFound => "There is no such resource.".to_owned(),
             Self::MethodNotAllowed => "The resource does not know this method; see the header Allow.".to_owned(),
             Self::PayloadTooLarge => "The body is larger than the service takes.".to_owned(),
@@ -221,7 +234,7 @@ impl ApiError {
             Self::InvalidInput(fields) => fields,
             Self::UnsupportedGrantType => {
                 vec![FieldError {
-                    field: "grant_type",
+                    field: "grant_type".into(),
                     message: "must be 'password'".to_owned(),
                 }]
             }

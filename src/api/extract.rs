@@ -1,5 +1,6 @@
 //! What handlers ask for in their signature: asking is the check.
 
+mod admin;
 mod body;
 mod client;
 mod client_credentials;
@@ -8,11 +9,13 @@ mod fields;
 mod password_change;
 mod query;
 mod token_form;
+mod user_fields;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+pub use self::admin::Admin;
 pub(super) use self::body::Encoding;
 pub use self::client::{Client, ClientAddress};
 pub use self::client_credentials::RegisteredClient;
@@ -21,6 +24,7 @@ pub use self::password_change::PasswordChange;
 pub use self::query::Paging;
 pub(super) use self::query::parameter;
 pub use self::token_form::TokenForm;
+pub use self::user_fields::UserBody;
 use super::error::ApiError;
 use crate::auth::token::Token;
 

@@ -5,6 +5,7 @@
 pub(super) mod forward_auth;
 mod token;
 mod user;
+mod users;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -13,6 +14,7 @@ use super::AppState;
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(user::router())
+        .merge(users::router())
         .merge(token::router())
         .merge(forward_auth::router())
 }

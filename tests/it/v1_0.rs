@@ -6,3 +6,4 @@ mod user;
 mod user_auth;
 mod user_password;
 mod user_sessions;
+mod users;

@@ -90,7 +90,7 @@ impl Field {
             Self::Twice => "is there twice",
         };
         errors.push(FieldError {
-            field,
+            field: field.into(),
             message: message.to_owned(),
         });
         Zeroizing::default()

@@ -40,7 +40,7 @@ impl<Place: FromStr> Paging<Place> {
         });
         if limit.is_none() {
             errors.push(FieldError {
-                field: "limit",
+                field: "limit".into(),
                 message: format!("must be a number from 1 to {MOST}"),
             });
         }
@@ -48,7 +48,7 @@ impl<Place: FromStr> Paging<Place> {
         let after = after.map(|after| after.parse().ok());
         if matches!(after, Some(None)) {
             errors.push(FieldError {
-                field: "after",
+                field: "after".into(),
                 message: "must be the next of an earlier answer".to_owned(),
             });
         }
@@ -74,7 +74,7 @@ pub(in crate::api) fn parameter(
     let value = values.next()?;
     if values.next().is_some() {
         errors.push(FieldError {
-            field: name,
+            field: name.into(),
             message: "is there twice".to_owned(),
         });
         return None;
@@ -84,13 +84,15 @@ pub(in crate::api) fn parameter(
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
-    fn read(query: &str) -> Result<(usize, Option<u8>), Vec<&'static str>> {
+    fn read(query: &str) -> Result<(usize, Option<u8>), Vec<Cow<'static, str>>> {
         match Paging::read(query) {
             Ok(Paging { limit, after }) => Ok((limit, after)),
             Err(ApiError::InvalidInput(errors)) => {
-                Err(errors.iter().map(|error| error.field).collect())
+                Err(errors.into_iter().map(|error| error.field).collect())
             }
             Err(error) => panic!("{error:?}"),
         }
@@ -104,15 +106,21 @@ mod tests {
         assert_eq!(read("%6cimit=2&x=y&x=z&LIMIT=0&"), Ok((2, None)));
         for limit in ["0", "201", "-1", "1.5", "", "x", "99999999999999999999"] {
             let limit = format!("limit={limit}");
-            assert_eq!(read(&limit), Err(vec!["limit"]), "{limit}");
+            assert_eq!(read(&limit), Err(vec!["limit".into()]), "{limit}");
         }
     }
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
-        assert_eq!(read("limit=x&after=x"), Err(vec!["limit", "after"]));
-        assert_eq!(read("after=x&limit=5&limit=5"), Err(vec!["limit", "after"]));
-        assert_eq!(read("after="), Err(vec!["after"]));
-        assert_eq!(read("after=1&after=1"), Err(vec!["after"]));
+        assert_eq!(
+            read("limit=x&after=x"),
+            Err(vec!["limit".into(), "after".into()])
+        );
+        assert_eq!(
+            read("after=x&limit=5&limit=5"),
+            Err(vec!["limit".into(), "after".into()])
+        );
+        assert_eq!(read("after="), Err(vec!["after".into()]));
+        assert_eq!(read("after=1&after=1"), Err(vec!["after".into()]));
     }
 }

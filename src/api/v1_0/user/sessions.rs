@@ -229,7 +229,7 @@ impl<S: Sync> FromRequestParts<S> for Keep {
             Some("current") => Self::Current,
             Some(_) => {
                 errors.push(FieldError {
-                    field: "keep",
+                    field: "keep".into(),
                     message: "must be 'current'".to_owned(),
                 });
                 Self::Nothing
