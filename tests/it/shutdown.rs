@@ -330,5 +330,5 @@ async fn a_migration_that_has_begun_is_waited_for() {
     service.wait_for_draining().await;
     other.commit().await.unwrap();
     ended(service, ALL_ANSWERED);
-    assert_eq!(schema.status().await.unwrap().version, 3);
+    assert_eq!(schema.status().await.unwrap().version, 4);
 }

@@ -26,7 +26,7 @@ async fn auto_migrates_and_check_only_looks(
     #[values(Backend::Embedded, Backend::External)] backend: Backend,
 ) {
     let app = TestApp::start(backend).await;
-    assert_eq!(version(&app).await, 3);
+    assert_eq!(version(&app).await, 4);
 
     let app = TestApp::start_with(backend, |config| {
         config.database.migrate = Some(MigrateMode::Check);
@@ -59,7 +59,7 @@ async fn the_start_goes_to_the_version_that_is_set(
         .await
         .unwrap();
     app.startup.round().await.unwrap();
-    assert_eq!(version(&app).await, 3);
+    assert_eq!(version(&app).await, 4);
 }
 
 /// The next migration writes the row that somebody else has written, so it is surely at work when its connection breaks.
@@ -97,7 +97,7 @@ async fn a_migration_whose_connection_breaks_is_tried_again() {
     service.wait_for("ready");
     assert_eq!(service.ops("/readyz").await.status, 200);
     let status = Schema::new(database).status().await.unwrap();
-    assert_eq!(status.version, 3);
+    assert_eq!(status.version, 4);
 }
 
 #[tokio::test]
