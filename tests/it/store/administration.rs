@@ -65,7 +65,7 @@ async fn the_last_admin_stays(#[values(Backend::Embedded, Backend::External)] ba
     let unchanged = users.find_by_id(root).await.unwrap().unwrap();
     assert!(unchanged.is_admin && unchanged.disabled_at.is_none());
     let promises = Revocations::new(database.connect().await);
-    assert_eq!(promises.pending(10).await.unwrap(), []);
+    assert_eq!(promises.pending(10, 0).await.unwrap(), []);
 
     // Others can still be demoted and removed, and so can root as soon as somebody else is there.
     assert!(matches!(
@@ -83,7 +83,7 @@ async fn the_last_admin_stays(#[values(Backend::Embedded, Backend::External)] ba
     ));
     let removed = users.remove(root, &revocation, &Author::command()).await;
     assert!(matches!(removed, Ok(Applied::Done(user)) if user.username == "root"));
-    assert_eq!(promises.pending(10).await.unwrap(), [revocation]);
+    assert_eq!(promises.pending(10, 0).await.unwrap(), [revocation]);
 }
 
 /// Each of them is still there when the other one is asked for.

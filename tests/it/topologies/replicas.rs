@@ -1,6 +1,7 @@
 //! `tokens.wait_replicas`: a session is ended on the replicas too, or nobody says that it is.
 
 use claviger::auth::accounts::{Accounts, Change};
+use claviger::store::audit::Author;
 use claviger::store::revocations::Revocations;
 use claviger::store::tokens::SessionId;
 use rstest::rstest;
@@ -74,7 +75,8 @@ async fn whoever_tries_again_waits_again(#[case] way: &str) {
                 answer.problem(503, "dependency-unavailable");
             }
             _ => {
-                let change = accounts.disable(id).await.unwrap();
+                let author = Author::command();
+                let change = accounts.set_disabled(id, true, &author).await.unwrap();
                 assert!(matches!(change, Change::Pending(_)), "{change:?}");
                 // The same promise, over and over, as the watch keeps it.
                 accounts.settle_pending().await.unwrap_err();
