@@ -6,10 +6,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::username::Username;
 use crate::config::{self, Rate};
-use crate::store::StoreError;
 use crate::store::attempts::{Attempts, Grant, Refusal, Reserved, Step};
+use crate::store::{Dependency, StoreError};
 
 /// How many networks of 64 bits may fail as often as one may, before the one of 48 bits that they are in is refused.
 const WIDER: u32 = 10;
@@ -67,14 +69,18 @@ impl Limits {
                 return Err(refused(refusal, "network"));
             }
         }
-        let account = username.as_str().to_owned();
+        let reserve = self.clone().reserve(username.as_str().to_owned(), networks);
+        to_its_end(reserve).await
+    }
+
+    async fn reserve(self, account: String, networks: Networks) -> Result<Attempt, LimitError> {
         let reserved = self
             .attempts
             .reserve(&account, &networks.near, self.per_user)
             .await?;
         match reserved {
             Reserved::Granted(grant) => Ok(Attempt(Some(Open {
-                limits: self.clone(),
+                limits: self,
                 account,
                 networks,
                 grant,
@@ -90,6 +96,16 @@ impl Limits {
     pub async fn unlock(&self, username: &Username) -> Result<bool, StoreError> {
         self.attempts.unlock(username.as_str()).await
     }
+}
+
+/// Does `work` to its end, even if the client leaves: a place that is taken and never given back would lock others out, and a
+/// failure that is half noted would be free. An [`Attempt`] that nobody is there to take is dropped, and so counted.
+async fn to_its_end<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E> {
+    let outcome = tokio::spawn(work.in_current_span()).await;
+    // The runtime ends, or it is a bug that the panic hook has told of.
+    outcome.unwrap_or_else(|error| Err(StoreError::unavailable(Dependency::Tokens, error).into()))
 }
 
 fn refused(refusal: Refusal, bucket: &'static str) -> LimitError {
@@ -131,7 +147,7 @@ impl Attempt {
     /// The store is away: then it counts for longer.
     pub async fn failed(mut self) -> Result<(), StoreError> {
         match self.0.take() {
-            Some(open) => open.failed().await,
+            Some(open) => to_its_end(async move { open.failed().await }).await,
             None => Ok(()),
         }
     }
@@ -142,17 +158,18 @@ impl Attempt {
     /// The store is away: then it counts as a failure for a while.
     pub async fn succeeded(mut self) -> Result<(), StoreError> {
         match self.0.take() {
-            Some(open) => open.settle(Step::Succeeded).await,
+            Some(open) => to_its_end(async move { open.settle(Step::Succeeded).await }).await,
             None => Ok(()),
         }
     }
 
     /// No password was looked at. Best effort: something else went wrong already.
     pub async fn abandoned(mut self) {
-        if let Some(open) = self.0.take()
-            && let Err(error) = open.settle(Step::Abandoned).await
-        {
-            tracing::debug!(%error, "an attempt that was abandoned still counts");
+        if let Some(open) = self.0.take() {
+            let settled = to_its_end(async move { open.settle(Step::Abandoned).await });
+            if let Err(error) = settled.await {
+                tracing::debug!(%error, "an attempt that was abandoned still counts");
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The throttle, from the outside.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,11 +13,12 @@ use claviger::config::{Config, Rate};
 use claviger::store::attempts::{Attempts, Reserved, Step};
 use claviger::store::tokens::Tokens;
 use futures_util::future::join_all;
+use redis::AsyncCommands;
 use rstest::rstest;
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::common::{Answer, Backend, PASSWORD, Proxy, TestApp, login, redis_url};
+use crate::common::{Answer, Backend, PASSWORD, Proxy, RedisServer, TestApp, login, redis_url};
 
 const WRONG: &str = "not the right password";
 
@@ -432,6 +435,88 @@ async fn a_guess_whose_client_leaves_counts(
     let refused = app.log_in("slow", WRONG).await;
     refused.problem(429, "too-many-attempts");
     assert!(app.hash_runs() - before <= 1);
+}
+
+/// At whatever moment a client leaves: the attempt is not counted, or as a failure of the account and of the network; and it does
+/// not stay under way, which would lock others out.
+#[rstest]
+#[case::wrong(WRONG)]
+#[case::right(PASSWORD)]
+#[tokio::test]
+async fn a_client_that_leaves_at_any_moment_leaves_nothing_under_way(#[case] password: &str) {
+    let redis = RedisServer::start();
+    let app = TestApp::start_with(Backend::External, |config| {
+        config.tokens.url.clone_from(&redis.url);
+        config.limits.login_per_user = rate(1_000);
+        config.limits.login_per_ip = rate(1_000);
+    })
+    .await;
+    app.user("alice").await;
+    let mut connection = redis.connect().await;
+    let mut most_failed = 0;
+    for looks in 1.. {
+        let mut log_in = Box::pin(app.log_in("alice", password));
+        let mut left = looks;
+        let answer = poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(None);
+            }
+            left -= 1;
+            log_in.as_mut().poll(context).map(Some)
+        });
+        let answer = answer.await;
+        drop(log_in);
+
+        let mut counted = Counted::of(&mut connection).await;
+        for _ in 0..20_000 {
+            // A success ends the row, and not what the network has failed.
+            let agree = password == PASSWORD || counted.straight == counted.of_network;
+            if counted.flying == 0 && agree {
+                break;
+            }
+            counted = Counted::of(&mut connection).await;
+        }
+        assert_eq!(counted.flying, 0, "{looks} looks: {counted:?}");
+        if password == WRONG {
+            assert_eq!(counted.straight, counted.of_network, "{looks} looks");
+        }
+        most_failed = most_failed.max(counted.of_network);
+        if let Some(answer) = answer {
+            let expected = if password == WRONG { 401 } else { 200 };
+            assert_eq!(answer.status, expected, "{}", answer.text());
+            break;
+        }
+    }
+    assert!(most_failed > 0, "none of those who left was counted");
+}
+
+/// What stands in a Redis that counts one account and one network.
+#[derive(Debug, Default)]
+struct Counted {
+    flying: u32,
+    straight: u32,
+    of_network: u32,
+}
+
+impl Counted {
+    async fn of(connection: &mut redis::aio::MultiplexedConnection) -> Self {
+        let mut counted = Self::default();
+        let keys: Vec<String> = connection.keys("claviger:*").await.unwrap();
+        for key in keys {
+            let fields: Vec<(String, String)> = connection.hgetall(&key).await.unwrap();
+            for (field, value) in fields {
+                if field.starts_with("b:") && key.ends_with(":attempts") {
+                    let flying = value.split(' ').nth(1).unwrap();
+                    counted.flying += flying.parse::<u32>().unwrap();
+                } else if field == "straight" {
+                    counted.straight = value.parse().unwrap();
+                } else if field == "failed" {
+                    counted.of_network = value.parse().unwrap();
+                }
+            }
+        }
+        counted
+    }
 }
 
 /// `Retry-After` tells the truth: a moment before it is refused, then it is looked at.
