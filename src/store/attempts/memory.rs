@@ -167,7 +167,8 @@ impl Account {
         let mut wait = bucket.not_before.saturating_sub(now);
         let all = bucket.failed + bucket.flying;
         if wait == 0 && bucket.flying > 0 && all >= rate.count {
-            wait = delay_after(all, rate);
+            // Those under way need some time themselves, and if they fail the delay begins only then.
+            wait = delay_after(all, rate) + millis(FIRST_DELAY);
         }
         if wait > 0 {
             let first = !bucket.said;

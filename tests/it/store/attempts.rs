@@ -126,6 +126,26 @@ async fn attempts_in_flight_count_until_they_are_settled(
     refusal(&attempts, "b", RATE).await;
 }
 
+/// What is told is also true if those who are under way fail a little later.
+#[rstest]
+#[tokio::test]
+async fn whoever_waits_for_attempts_in_flight_is_told_enough(
+    #[values(Backend::Embedded, Backend::External)] backend: Backend,
+) {
+    let attempts = attempts(backend);
+    let mut flying = Vec::new();
+    for _ in 0..3 {
+        flying.push(grant(&attempts, "a", RATE).await);
+    }
+    let told = refusal(&attempts, "a", RATE).await.retry_after;
+    let later = attempts.ahead(Duration::from_millis(500));
+    for grant in &flying {
+        let failed = later.settle("alice", "a", RATE, grant, Step::Failed);
+        failed.await.unwrap();
+    }
+    grant(&attempts.ahead(told), "a", RATE).await;
+}
+
 /// Security checklist, 14.
 #[rstest]
 #[tokio::test]

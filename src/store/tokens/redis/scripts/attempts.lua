@@ -75,7 +75,8 @@ local function reserve()
     end
     local wait = bucket.not_before - now
     if wait <= 0 and bucket.flying > 0 and bucket.failed + bucket.flying >= limit then
-        wait = delay_after(bucket.failed + bucket.flying)
+        -- Those under way need some time themselves, and if they fail the delay begins only then.
+        wait = delay_after(bucket.failed + bucket.flying) + first_delay
     end
     if wait > 0 then
         local first = 1 - bucket.said
