@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -12,11 +13,15 @@ use super::{
 use crate::config::Rate;
 use crate::store::{Dependency, StoreError};
 
-/// The most accounts, and the most networks, that are counted: some 30 MiB. When there are more, nobody else may try: to forget
-/// one would give whoever guesses a way around the limit.
+/// The most accounts, and the most networks, that are counted. When there are more, first those are forgotten that restrain
+/// nobody at the moment, and if there are none, nobody else may try: to forget another would give whoever guesses a way around
+/// the limit.
 const CAPACITY: usize = 100_000;
 
-/// How often what has ended is thrown out of a map that is full.
+/// How many are forgotten at once, so that it is seldom looked for them.
+const ROOM: usize = CAPACITY / 10;
+
+/// How often room is made in a map that is full.
 const SWEEP_INTERVAL: u64 = 1_000;
 
 /// The bucket of all networks that are not known.
@@ -42,9 +47,12 @@ impl Default for MemoryAttempts {
     }
 }
 
+/// A hash of a name, since names may be long.
+type Key = [u8; 16];
+
 /// A map that refuses what does not fit.
 struct Bounded<T> {
-    entries: HashMap<String, T>,
+    entries: HashMap<Key, T>,
     swept_at: u64,
 }
 
@@ -57,32 +65,62 @@ impl<T> Default for Bounded<T> {
     }
 }
 
-/// What ends by itself, at a time in milliseconds.
+/// What ends by itself.
 trait Ends {
+    /// When, in milliseconds since the store was made.
     fn ends(&self) -> u64;
+
+    /// How much would be lost with it; `None` if it restrains somebody now, so that it must not be forgotten.
+    fn weight(&self, now: u64) -> Option<u32>;
 }
 
 impl<T: Default + Ends> Bounded<T> {
+    fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.entries.get_mut(&key(name))
+    }
+
     /// The entry of `name`, a new one if what there was has ended.
     fn entry(&mut self, name: &str, now: u64) -> Result<&mut T, StoreError> {
-        if self
-            .entries
-            .get(name)
-            .is_some_and(|found| found.ends() <= now)
-        {
-            self.entries.remove(name);
+        let key = key(name);
+        let ended = |found: &T| found.ends() <= now;
+        if self.entries.get(&key).is_some_and(ended) {
+            self.entries.remove(&key);
         }
-        if self.entries.len() >= CAPACITY && !self.entries.contains_key(name) {
-            if now >= self.swept_at + SWEEP_INTERVAL {
-                self.swept_at = now;
-                self.entries.retain(|_, entry| entry.ends() > now);
-            }
+        if self.entries.len() >= CAPACITY && !self.entries.contains_key(&key) {
+            self.make_room(now);
             if self.entries.len() >= CAPACITY {
                 return Err(StoreError::unavailable(Dependency::Tokens, Full));
             }
         }
-        Ok(self.entries.entry(name.to_owned()).or_default())
+        Ok(self.entries.entry(key).or_default())
     }
+
+    fn make_room(&mut self, now: u64) {
+        if now < self.swept_at + SWEEP_INTERVAL {
+            return;
+        }
+        self.swept_at = now;
+        self.entries.retain(|_, entry| entry.ends() > now);
+        if self.entries.len() < CAPACITY {
+            return;
+        }
+        // Those with the fewest failures first: to have a long row forgotten, one would have to make as long ones of all others.
+        let weighed = self.entries.iter();
+        let mut weighed: Vec<(u32, Key)> = weighed
+            .filter_map(|(key, entry)| Some((entry.weight(now)?, *key)))
+            .collect();
+        weighed.sort_unstable();
+        for (_, key) in weighed.iter().take(ROOM) {
+            self.entries.remove(key);
+        }
+    }
+}
+
+fn key(name: &str) -> Key {
+    let mut key = Key::default();
+    let hash = Sha256::digest(name);
+    key.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    key
 }
 
 /// Failures from a network.
@@ -96,6 +134,10 @@ struct Failures {
 impl Ends for Failures {
     fn ends(&self) -> u64 {
         self.ends
+    }
+
+    fn weight(&self, _: u64) -> Option<u32> {
+        None
     }
 }
 
@@ -122,6 +164,12 @@ struct Bucket {
 impl Ends for Account {
     fn ends(&self) -> u64 {
         self.ends
+    }
+
+    /// The owner of one that is forgotten is a stranger everywhere, and the row of failures begins anew.
+    fn weight(&self, now: u64) -> Option<u32> {
+        let over = self.buckets.values().all(|bucket| bucket.ends <= now);
+        over.then_some(self.straight)
     }
 }
 
@@ -224,7 +272,7 @@ impl MemoryAttempts {
     pub(super) fn ask(&self, network: &str, rate: Rate, ahead: u64) -> Option<Refusal> {
         let now = self.now(ahead);
         let mut networks = lock(&self.networks);
-        let failures = networks.entries.get_mut(network)?;
+        let failures = networks.get_mut(network)?;
         if failures.ends <= now || failures.failed < rate.count {
             return None;
         }
@@ -273,7 +321,7 @@ impl MemoryAttempts {
     pub(super) fn unlock(&self, account: &str) -> bool {
         let now = self.now(0);
         let mut accounts = lock(&self.accounts);
-        let Some(account) = accounts.entries.get_mut(account) else {
+        let Some(account) = accounts.get_mut(account) else {
             return false;
         };
         account.refresh(now);
@@ -322,6 +370,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    const RATE: Rate = Rate {
+        count: 20,
+        per: Duration::from_mins(15),
+    };
+
     #[test]
     fn what_does_not_fit_is_refused_and_what_has_ended_makes_room() {
         let mut networks: Bounded<Failures> = Bounded::default();
@@ -334,17 +387,54 @@ mod tests {
         assert_eq!(networks.entries.len(), 1);
     }
 
+    fn attempt(accounts: &mut Bounded<Account>, name: &str, step: Step, now: u64) {
+        let account = accounts.entry(name, now).unwrap();
+        account.refresh(now);
+        let Reserved::Granted(grant) = account.reserve("network", RATE, now) else {
+            panic!("refused");
+        };
+        account.settle("network", RATE, &grant, step, now);
+        account.keep(now);
+    }
+
+    /// Many who log in, or names that somebody makes up, must not keep others out for as long as they are remembered.
+    #[test]
+    fn who_restrains_nobody_makes_room_for_others() {
+        let mut accounts: Bounded<Account> = Bounded::default();
+        for _ in 0..2 {
+            attempt(&mut accounts, "guessed", Step::Failed, 1);
+        }
+        for number in 1..CAPACITY {
+            let step = [Step::Succeeded, Step::Failed][number % 2];
+            attempt(&mut accounts, &number.to_string(), step, 1);
+        }
+        assert!(accounts.entry("1", 2_000).is_ok());
+
+        // Those who logged in go first, at once; those who failed, when the window is over, and the longest row last.
+        let window = millis(RATE.per);
+        for number in 1..CAPACITY / 2 {
+            attempt(
+                &mut accounts,
+                &format!("more {number}"),
+                Step::Failed,
+                1_000 + 10 * number as u64,
+            );
+        }
+        assert!(accounts.get_mut("1").is_some());
+        assert!(accounts.get_mut("2").is_none());
+        assert!(accounts.entry("another", window).is_err());
+        assert!(accounts.entry("another", window + 1_000).is_ok());
+        assert_eq!(accounts.entries.len(), CAPACITY - ROOM + 1);
+        assert_eq!(accounts.get_mut("guessed").unwrap().straight, 2);
+    }
+
     #[test]
     fn a_delay_doubles_up_to_the_longest() {
-        let rate = Rate {
-            count: 20,
-            per: Duration::from_mins(15),
-        };
         let delays: Vec<u64> = (20..32)
-            .map(|failures| delay_after(failures, rate))
+            .map(|failures| delay_after(failures, RATE))
             .collect();
         let seconds = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900];
         assert_eq!(delays, seconds.map(|seconds| seconds * 1_000));
-        assert_eq!(delay_after(u32::MAX, rate), 900_000);
+        assert_eq!(delay_after(u32::MAX, RATE), 900_000);
     }
 }
