@@ -221,10 +221,14 @@ async fn a_login_joins_the_trace_of_its_caller(
         assert_eq!(child.parent_span_id, request.span_id, "{}", child.name);
         assert_eq!(child.kind(), SpanKind::Internal);
         assert!(child.start_time_unix_nano >= request.start_time_unix_nano);
-        assert!(child.end_time_unix_nano <= request.end_time_unix_nano);
+        // SQLite's driver keeps the span of a statement a moment longer than its caller, and with tokens in this process nothing
+        // that takes time comes behind the last one.
+        if backend == Backend::External {
+            assert!(child.end_time_unix_nano <= request.end_time_unix_nano);
+        }
     }
     assert_eq!(spans.len(), 8, "{spans:#?}");
-    // Not by their ends: SQLite's driver keeps the span of a statement a moment longer than its caller.
+    // Not by their ends, for the same reason.
     for pair in children.windows(2) {
         assert!(
             pair[0].start_time_unix_nano <= pair[1].start_time_unix_nano,
