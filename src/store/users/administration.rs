@@ -124,11 +124,16 @@ impl Users {
     }
 }
 
-/// Whether this user is the only one who is enabled and may manage others. The rows of all who do are locked until the end of
-/// the transaction, in one order: two who remove each other at the same time wait for each other here, and the second finds
-/// one less. On SQLite `begin` has the write lock.
+/// Whether this user is the only one who is enabled and may manage others.
 async fn is_last_admin(transaction: &DatabaseTransaction, id: i64) -> Result<bool, DbErr> {
-    let admins: Vec<i64> = Entity::find()
+    Ok(lock_admins(transaction).await? == [id])
+}
+
+/// Those who are enabled and may manage others. Their rows are locked until the end of the transaction, in one order: two who
+/// remove each other at the same time wait for each other here, and the second finds one less. On SQLite `begin` has the write
+/// lock.
+pub(super) async fn lock_admins(transaction: &DatabaseTransaction) -> Result<Vec<i64>, DbErr> {
+    Entity::find()
         .select_only()
         .column(Column::Id)
         .filter(Column::IsAdmin.eq(true))
@@ -137,8 +142,7 @@ async fn is_last_admin(transaction: &DatabaseTransaction, id: i64) -> Result<boo
         .lock_exclusive()
         .into_tuple()
         .all(transaction)
-        .await?;
-    Ok(admins == [id])
+        .await
 }
 
 /// The row with the change, and what there is to tell of it.

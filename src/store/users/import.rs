@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+use super::administration::lock_admins;
 use super::{NewUser, Users, row};
 use crate::store::StoreError;
 use crate::store::database::{begin, bounded, call, now};
@@ -163,25 +164,10 @@ async fn import(
             .exec_without_returning(transaction)
             .await?;
     }
-    if risky && lock_admins(transaction).await? == 0 {
+    if risky && lock_admins(transaction).await?.is_empty() {
         return Ok(None);
     }
     Ok(Some(imported))
-}
-
-/// How many administrators may log in. They stay so until the transaction ends.
-async fn lock_admins(transaction: &DatabaseTransaction) -> Result<usize, DbErr> {
-    let ids: Vec<i64> = Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(Column::IsAdmin.eq(true))
-        .filter(Column::DisabledAt.is_null())
-        .order_by_asc(Column::Id)
-        .lock_exclusive()
-        .into_tuple()
-        .all(transaction)
-        .await?;
-    Ok(ids.len())
 }
 
 /// The users of these names. To be changed, they stay as they are until the transaction ends.
